@@ -1,6 +1,9 @@
 """The closed list of causes: the same word in metrics, JSON, logs, events, alerts and docs/causes.md."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import StrEnum
+from types import MappingProxyType
 
 
 class Scope(StrEnum):
@@ -79,3 +82,48 @@ class Cause(StrEnum):
     METADATA_BROKEN = "metadata_broken"
     INGEST_STUCK = "ingest_stuck"
     UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """What a cause says to an operator: a short noun phrase, why it happens, and steps in the order to try them.
+
+    Words in capitals (``IMAGE``, ``HOST``, ``NAMESPACE``, ``NODE`` …) are for the reader to fill in.
+    The table of all meanings is `agent.meanings.MEANINGS`.
+    """
+
+    scope: Scope
+    title: str
+    meaning: str
+    fix: tuple[str, ...]
+
+
+# Every cause after its scope, in the order of the enum: `scope_of` walks it once at import.
+_FIRST_OF_SCOPE = {
+    Cause.INVALID_REFERENCE: Scope.IMAGE,
+    Cause.AUTH_MISSING_OR_DENIED: Scope.CREDENTIALS,
+    Cause.RATE_LIMITED: Scope.REGISTRY,
+    Cause.DNS_NOT_FOUND: Scope.NETWORK,
+    Cause.TLS_UNKNOWN_AUTHORITY: Scope.TLS,
+    Cause.PROXY_UNREACHABLE: Scope.PROXY,
+    Cause.HOSTS_CONFIG_INVALID: Scope.RUNTIME,
+    Cause.DISK_FULL: Scope.DISK,
+    Cause.CACHE_CORRUPT: Scope.CACHE,
+    Cause.UNKNOWN: Scope.NONE,
+}
+
+
+def _scopes() -> dict[Cause, Scope]:
+    scope, scopes = Scope.NONE, {}
+    for cause in Cause:
+        scope = _FIRST_OF_SCOPE.get(cause, scope)
+        scopes[cause] = scope
+    return scopes
+
+
+SCOPES: Mapping[Cause, Scope] = MappingProxyType(_scopes())
+
+
+def scope_of(cause: Cause) -> Scope:
+    """Where the cause lies; every cause has exactly one scope."""
+    return SCOPES[cause]

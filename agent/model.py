@@ -85,16 +85,45 @@ class Credential:
     password: str = field(repr=False)
 
 
+class Role(StrEnum):
+    """What a blob is in its image."""
+
+    TARGET = "target"  # what the names point at: an index, or a single manifest
+    MANIFEST = "manifest"
+    CONFIG = "config"
+    LAYER = "layer"
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """A blob that the store has a record of. ``size`` in bytes, as recorded."""
+
+    digest: str
+    size: int
+    role: Role
+
+
 @dataclass(frozen=True, slots=True)
 class Image:
-    """A cached image: every name of one target digest in containerd's namespace ``k8s.io``.
+    """A cached image: all the names of one target digest in containerd's namespace ``k8s.io``.
 
-    ``id`` is the target digest; ``labels`` are those of the image records, by name.
+    ``id`` is the target digest. ``blobs`` are those on this node: other platforms' manifests and discarded
+    layers are absent by right; ``lost`` are digests that must have a record and have none. ``in_use`` names the
+    containers (and pulls that unpack) on its snapshots, ``shared`` the images and namespaces that have a blob of it.
     """
 
     id: str
     names: tuple[str, ...]
+    blobs: tuple[Blob, ...]
+    lost: tuple[str, ...] = ()
     pinned: bool = False
+    in_use: tuple[str, ...] = ()
+    shared: tuple[str, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """The name that people know it by: a tag if it has one."""
+        return min(self.names, key=lambda name: (name.startswith("sha256:"), "@" in name, name), default=self.id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +135,7 @@ class Finding:
     verdict: Verdict
     cause: Cause | None = None
     detail: str = ""
-    evidence: Mapping[str, str] = NOTHING
+    evidence: Mapping[str, str] = field(default_factory=lambda: NOTHING)
     seconds: float = 0.0
 
 
@@ -120,3 +149,68 @@ class Diagnosis:
     summary: str
     steps: tuple[Finding, ...]
     seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Evict:
+    """Put these blobs of the image aside, so that the next pull fetches them. Its names stay."""
+
+    image: str
+    digests: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """Fetch these blobs by digest, check them, and rename them over the damaged files. Removes nothing."""
+
+    image: str
+    digests: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Pull:
+    """Pull this reference again."""
+
+    image: str
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """Do nothing to the image, and why."""
+
+    image: str
+    reason: str
+
+
+Action = Evict | Fetch | Pull | Leave
+
+
+@dataclass(frozen=True, slots=True)
+class Deed:
+    """An action that was carried out: ``outcome`` is ``done``, ``failed: …`` or, for `Leave`, the reason."""
+
+    action: str
+    image: str
+    outcome: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class ImageReport:
+    """A cached image after a round: ``findings`` is what was found, ``verdict`` the state after the ``deeds``."""
+
+    image: Image
+    verdict: Verdict
+    findings: tuple[Finding, ...]
+    deeds: tuple[Deed, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What one round saw: the node's own checks, and the registries. ``cached`` images; ``seconds`` of it all."""
+
+    trigger: Trigger
+    findings: tuple[Finding, ...] = ()
+    diagnoses: tuple[Diagnosis, ...] = ()
+    cached: int = 0
+    seconds: float = 0.0
