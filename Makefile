@@ -1,0 +1,58 @@
+# What a person types here: `make` lists it. Everything runs in the virtual environment .venv, which `setup` makes.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+INPUTS := pyproject.toml constraints.txt build_stubs.py $(shell find proto -name '*.proto')
+
+.PHONY: help
+help: ## list these targets (the default)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: programs $(INSTALLED) ## install what the rest needs: Debian packages that are missing (as root), Python packages into .venv
+
+.PHONY: programs
+programs:
+	@PYTHON="$(PYTHON)" stage/setup.sh programs
+
+$(INSTALLED): $(INPUTS) | programs
+	@PYTHON="$(PYTHON)" stage/setup.sh environment $(VENV)
+	@touch $@
+
+.PHONY: demo
+demo: setup ## show the agent at work on a throw-away node with real containerd and registries (as root, a minute)
+	@$(BIN)/python -m stage.demo
+
+.PHONY: test
+test: setup ## all checks and all tests (as root, some minutes)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python docs/generate.py --check
+	$(BIN)/pytest -n 2
+
+.PHONY: unit
+unit: setup ## only the fast tests
+	$(BIN)/pytest -q tests/unit
+
+.PHONY: bench
+bench: setup ## measure against known peers and print the ratios
+	$(BIN)/python -m bench
+
+.PHONY: stubs
+stubs: setup ## generate agent/rpc from proto/ again
+	$(BIN)/pip -qq install -c constraints.txt --no-deps -e .
+
+.PHONY: clean
+clean: ## remove .venv, generated stubs and caches
+	rm -rf $(VENV) dist build agent/rpc/*_pb2*.py agent/rpc/*_pb2*.pyi
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,142 @@
+"""The daemon: rounds on a schedule, and the port that tells of them. One event loop, one task group.
+
+The runtime may be absent at the start and come and go: a round then says so, and the next one looks again.
+"""
+
+import asyncio
+import contextlib
+import random
+import signal
+import time
+from pathlib import Path
+
+from agent.causes import Cause
+from agent.checks.cache import Verifier
+from agent.checks.climb import Climber, node_steps
+from agent.checks.ladder import Deadline
+from agent.checks.view import View
+from agent.config import Settings
+from agent.model import Diagnosis, Fault, Image, Report, Trigger
+from agent.node.ledger import Ledger, LedgerBusy
+from agent.registry.apart import JudgeApart
+from agent.registry.credentials import Keyring
+from agent.round import mend
+from agent.round.look import Eyes, look
+from agent.round.verify import store_of
+from agent.round.watch import Pace, registries
+from agent.runtime.blobs import Budget
+from agent.sinks import log
+from agent.sinks.http import Health, Server
+from agent.sinks.metrics import Metrics
+
+BEAT = 1.0
+RETRY = 10.0
+"""Seconds between rounds while the runtime is away."""
+
+
+class Daemon:
+    """Everything that ``run`` keeps between its rounds."""
+
+    def __init__(self, settings: Settings, eyes: Eyes, version: str) -> None:
+        self._settings = settings
+        self._eyes = eyes
+        eyes.judge = JudgeApart()
+        self._version = version
+        self._pace = Pace(settings.probe.per_registry_per_hour)
+        self._log = log.configure(settings.log.level)
+        self._settled = False
+
+    async def run(self) -> int:
+        """Serve and probe until SIGTERM or SIGINT; answers the exit status."""
+        health, metrics = Health(), Metrics(self._version)
+        server = self._bind(metrics, health)
+        stop = asyncio.Event()
+        for name in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(name, stop.set)
+        server.start()
+        self._log.info("node-agent started", version=self._version, port=server.port)
+        try:
+            async with asyncio.TaskGroup() as group:
+                work = [group.create_task(_beat(health)), group.create_task(self._rounds(metrics, health))]
+                await stop.wait()
+                for task in work:
+                    task.cancel()
+        finally:
+            await asyncio.to_thread(server.stop)
+        self._log.info("node-agent stopped")
+        return 0
+
+    def _bind(self, metrics: Metrics, health: Health) -> Server:
+        listen = self._settings.listen
+        try:
+            return Server(listen.address, listen.port, metrics.registry, health)
+        except OSError as error:
+            detail = f"cannot listen on {listen.address} port {listen.port}: {error.strerror or error}"
+            raise Fault(Cause.UNKNOWN, f"{detail}; set listen.port to a free one") from None
+
+    async def _rounds(self, metrics: Metrics, health: Health) -> None:
+        trigger = Trigger.STARTUP
+        while True:
+            report = await self.once(trigger)
+            log.tell(self._log, report)
+            metrics.take(report, time.time())
+            problem = next((f.detail for f in report.findings if f.check == "runtime" and f.cause), "")
+            health.ready(problem)
+            await asyncio.sleep(self._wait(away=bool(problem)))
+            trigger = Trigger.SCHEDULE
+
+    def _wait(self, *, away: bool) -> float:
+        probe = self._settings.probe
+        interval = min(RETRY, probe.interval) if away else probe.interval
+        return interval * random.uniform(1 - probe.jitter, 1 + probe.jitter)  # noqa: S311 - spreads load, hides nothing
+
+    async def once(self, trigger: Trigger = Trigger.COMMAND) -> Report:
+        """One full round: the node, then every registry that may be asked now."""
+        began = time.monotonic()
+        view = await look(self._eyes)
+        await self._settle(view)
+        findings = await node_steps(view)
+        cached = await self._cached(view)
+        probe = self._settings.probe
+        wanted = registries(probe.registries, cached if probe.cached_images else ())
+        diagnoses = await self._probe(view, [name for name in wanted if self._pace.allows(name, time.time())])
+        return Report(trigger, findings, diagnoses, len(cached), seconds=time.monotonic() - began)
+
+    async def _cached(self, view: View) -> tuple[Image, ...]:
+        """The cached images, or none: that the runtime does not tell them is a finding of its own rung."""
+        try:
+            return await store_of(view).cached()
+        except Fault:
+            return ()
+
+    async def _probe(self, view: View, names: list[str]) -> tuple[Diagnosis, ...]:
+        probe = self._settings.probe
+        climber = Climber(view, Keyring(), Deadline(probe.deadline), full=False)
+        slots = asyncio.Semaphore(probe.concurrency)
+
+        async def one(name: str) -> Diagnosis:
+            async with slots:
+                return await climber.registry(name)
+
+        diagnoses = tuple(await asyncio.gather(*(one(name) for name in names)))
+        for diagnosis in diagnoses:
+            self._pace.heed(diagnosis, time.time())
+        return diagnoses
+
+    async def _settle(self, view: View) -> None:
+        """Pay the debts of a process that was killed, once, as soon as the runtime answers."""
+        if self._settled:
+            return
+        with contextlib.suppress(Fault, LedgerBusy):  # not now: the next round tries again
+            store = store_of(view)
+            with Ledger(Path(self._settings.state_dir) / "ledger.json") as ledger:
+                verifier = Verifier(store, Budget(self._settings.verify.bytes_per_second), 1)
+                tools = mend.Tools(view, ledger, Keyring(), verifier, self._settings.probe.deadline)
+                await mend.settle(tools, self._log.warning)
+            self._settled = True
+
+
+async def _beat(health: Health) -> None:
+    while True:
+        health.beat()
+        await asyncio.sleep(BEAT)

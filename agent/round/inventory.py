@@ -1,0 +1,78 @@
+"""Inventory: what this node would use for a pull, as containerd sees it. No credentials, no secrets."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from agent.checks.disk import room
+from agent.checks.view import View
+from agent.model import Fault
+from agent.node import disk
+from agent.node.clock import boot_id, now, uptime
+
+
+def of(view: View, endpoint: str | None) -> dict[str, dict[str, Any]]:
+    """Sections of names and values: runtime, proxy, resolver, mirrors, trust, disk, clock, remarks."""
+    return {
+        "runtime": _runtime(view, endpoint),
+        "proxy": _proxy(view),
+        "resolver": _resolver(view),
+        "mirrors": {"config_path": [str(path) for path in view.certs_d]},
+        "trust": _trust(view),
+        "disk": _disk(view),
+        "clock": {"now": now(), "boot_id": boot_id(), "uptime": uptime()},
+        "remarks": {str(number): text for number, text in enumerate(view.remarks, 1)},
+    }
+
+
+def rows(section: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """The names and values of a section, as text."""
+    for name, value in section.items():
+        yield name, ", ".join(map(str, value)) if isinstance(value, list) else "" if value is None else str(value)
+
+
+def _runtime(view: View, endpoint: str | None) -> dict[str, Any]:
+    process = view.process
+    known = {
+        "endpoint": endpoint,
+        "platform": str(view.platform),
+        "pid": process.pid if process else None,
+        "command": list(process.cmdline) if process else [],
+        "files": str(view.root.prefix),
+    }
+    if isinstance(view.runtime, Fault):
+        return {**known, "problem": view.runtime.detail}
+    return {**known, "name": view.runtime.version.name, "version": view.runtime.version.version}
+
+
+def _proxy(view: View) -> dict[str, Any]:
+    """The proxies without their user and password."""
+    settings = {"https": view.proxies.https, "http": view.proxies.http}
+    shown = {scheme: setting.proxy.shown if setting.proxy else None for scheme, setting in settings.items()}
+    return {**shown, "no_proxy": view.proxies.no_proxy}
+
+
+def _resolver(view: View) -> dict[str, Any]:
+    conf = view.resolver.conf
+    return {"nameservers": list(conf.servers), "search": list(conf.search), "ndots": conf.ndots}
+
+
+def _trust(view: View) -> dict[str, Any]:
+    store = view.trust_store
+    paths = [path for path, _ in store.blobs] if store else []
+    changed = bool(store and view.process and store.newest > view.process.started)
+    return {"certificates": len(view.trust), "files": len(paths), "changed_since_start": changed}
+
+
+def _disk(view: View) -> dict[str, Any]:
+    try:
+        found = room(view)
+    except Fault as fault:
+        return {"path": view.images_path, "problem": fault.detail}
+    return {
+        "path": found.path,
+        "mount": found.mount,
+        "free": disk.human(found.free),
+        "total": disk.human(found.total),
+        "inodes_free": found.inodes_free,
+        "read_only": found.read_only,
+    }

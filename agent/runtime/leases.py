@@ -1,0 +1,60 @@
+"""Leases: what keeps content alive while it is looked at, and what makes containerd collect its garbage now."""
+
+import secrets
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+
+import grpc.aio
+
+from agent.rpc import leases_pb2 as pb
+from agent.rpc.leases_pb2_grpc import LeasesStub
+from agent.runtime.channel import Absent, ask
+
+PREFIX = "node-agent-"
+
+
+class Leases:
+    """containerd's lease service. Only leases that this class made are ever deleted."""
+
+    def __init__(self, channel: grpc.aio.Channel, metadata: tuple[tuple[str, str], ...], timeout: float) -> None:
+        self._stub = LeasesStub(channel)
+        self._metadata = metadata
+        self._timeout = timeout
+
+    @asynccontextmanager
+    async def hold(self, content: Iterable[str], seconds: float) -> AsyncIterator[None]:
+        """Keep these digests and all that they reference by labels from being collected.
+
+        The lease ends with the block, at the latest after ``seconds`` if this process dies.
+        It does not stop an explicit deletion: read again what matters once it is held.
+        """
+        lease = await self._create(seconds)
+        try:
+            for digest in content:
+                request = pb.AddResourceRequest(id=lease, resource=pb.Resource(id=digest, type="content"))
+                call = self._stub.AddResource(request, metadata=self._metadata, timeout=self._timeout)
+                await ask(call, f"lease {digest}")
+            yield
+        finally:
+            await self._delete(lease, sync=False)
+
+    async def collect(self) -> None:
+        """Run containerd's garbage collection and wait until files and directories are gone."""
+        await self._delete(await self._create(60), sync=True)
+
+    async def _create(self, seconds: float) -> str:
+        expire = (datetime.now(UTC) + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")
+        lease = PREFIX + secrets.token_hex(8)
+        request = pb.CreateRequest(id=lease, labels={"containerd.io/gc.expire": expire})
+        await ask(self._stub.Create(request, metadata=self._metadata, timeout=self._timeout), "create a lease")
+        return lease
+
+    async def _delete(self, lease: str, *, sync: bool) -> None:
+        call = self._stub.Delete(
+            pb.DeleteRequest(id=lease, sync=sync), metadata=self._metadata, timeout=max(self._timeout, 60)
+        )
+        try:
+            await ask(call, "delete our lease")
+        except Absent:
+            return  # it had expired and was collected

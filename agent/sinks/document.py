@@ -1,0 +1,108 @@
+"""JSON for programs: the shapes of the command line's contract."""
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from agent.causes import Cause, scope_of
+from agent.explain import Explanation
+from agent.meanings import MEANINGS
+from agent.model import Deed, Diagnosis, Finding, ImageReport, Report
+
+
+def diagnoses(found: Iterable[Diagnosis]) -> str:
+    """``{"images": […]}`` of ``diagnose``."""
+    return _dump({"images": [_diagnosis(diagnosis) for diagnosis in found]})
+
+
+def report(found: Report) -> str:
+    """One whole round: ``{"trigger","findings","registries","cached","seconds"}``."""
+    return _dump(
+        {
+            "trigger": found.trigger,
+            "findings": [_step(finding) for finding in found.findings],
+            "registries": [_diagnosis(diagnosis) for diagnosis in found.diagnoses],
+            "cached": found.cached,
+            "seconds": _seconds(found.seconds),
+        }
+    )
+
+
+def images(found: Iterable[ImageReport], count: int, seconds: float) -> str:
+    """``{"images": […], "bytes", "seconds"}`` of ``verify``, ``repair`` and ``repull``."""
+    return _dump({"images": [_image(image) for image in found], "bytes": count, "seconds": _seconds(seconds)})
+
+
+def explanation(found: Explanation) -> str:
+    """One object on one line."""
+    return json.dumps(
+        {"cause": found.cause, "scope": found.scope, "summary": found.summary, "fix": list(found.fix)},
+        ensure_ascii=False,
+    )
+
+
+def fix_of(cause: Cause | None) -> tuple[str, ...]:
+    """What to do about `cause`."""
+    return MEANINGS[cause].fix if cause else ()
+
+
+def _dump(value: Any) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False)
+
+
+def _diagnosis(found: Diagnosis) -> dict[str, Any]:
+    return {
+        "image": found.image,
+        "verdict": found.verdict,
+        "cause": found.cause,
+        "scope": scope_of(found.cause) if found.cause else None,
+        "summary": found.summary,
+        "fix": list(fix_of(found.cause)),
+        "steps": [_step(step) for step in found.steps],
+        "seconds": _seconds(found.seconds),
+    }
+
+
+def _step(found: Finding) -> dict[str, Any]:
+    step = {
+        "step": found.check,
+        "host": found.subject,
+        "verdict": found.verdict,
+        "cause": found.cause,
+        "seconds": _seconds(found.seconds),
+        "detail": found.detail,
+    }
+    return {**step, "evidence": dict(found.evidence)} if found.evidence else step
+
+
+def _image(found: ImageReport) -> dict[str, Any]:
+    return {
+        "names": list(found.image.names),
+        "id": found.image.id,
+        "verdict": found.verdict,
+        "in_use": list(found.image.in_use),
+        "findings": [_finding(finding) for finding in found.findings],
+        "actions": [_deed(deed) for deed in found.deeds],
+    }
+
+
+def _finding(found: Finding) -> dict[str, Any]:
+    return {
+        "cause": found.cause,
+        "subject": found.subject,
+        "detail": found.detail,
+        "evidence": dict(found.evidence),
+    }
+
+
+def _deed(deed: Deed) -> dict[str, Any]:
+    return {
+        "action": deed.action,
+        "image": deed.image,
+        "outcome": deed.outcome,
+        "seconds": _seconds(deed.seconds),
+    }
+
+
+def _seconds(value: float) -> float:
+    return round(value, 4)

@@ -1,0 +1,149 @@
+"""Text for people: colour and progress bars only on a terminal. tqdm is loaded only by what shows progress."""
+
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NoReturn, TextIO
+
+from agent.causes import Cause
+from agent.explain import Explanation
+from agent.meanings import MEANINGS
+from agent.model import Deed, Diagnosis, Finding, ImageReport, Report, Verdict
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+COLOURS = {"ok": "32", "bad": "31", "unknown": "33"}
+MARKS = {Verdict.OK: "✓", Verdict.BAD: "✗", Verdict.UNKNOWN: "?"}
+
+
+class Terminal:
+    """Writes to stdout, coloured if that is a terminal (and NO_COLOR is not set)."""
+
+    def __init__(self, out: TextIO | None = None) -> None:
+        self._out = out or sys.stdout
+        self._colours = self._out.isatty() and "NO_COLOR" not in os.environ
+
+    def diagnosis(self, found: Diagnosis) -> None:
+        """The verdict; for what is not well the rungs, the cause and its fix, else the rungs on one line."""
+        self._line(self._verdict(found.verdict), f"{found.image}: {found.cause or found.summary}", found.seconds)
+        if found.verdict is Verdict.OK and all(step.verdict is Verdict.OK for step in found.steps):
+            self._write("    " + " · ".join(f"{step.check} {step.seconds * 1000:.0f} ms" for step in found.steps))
+            return
+        if found.cause:
+            self._write(f"    {found.summary}")
+        for step in found.steps:
+            self._step(step)
+        self._fixes(found.cause)
+
+    def explanation(self, found: Explanation) -> None:
+        """Cause, sentence, meaning and fix."""
+        self._write(f"{found.cause} ({found.scope}): {found.summary}")
+        self._write(f"    {MEANINGS[found.cause].meaning}")
+        self._fixes(found.cause)
+
+    def images(self, reports: Iterable[ImageReport], count: int, seconds: float) -> None:
+        """What was found in the cache, the sound images in one line."""
+        reports = tuple(reports)
+        for report in reports:
+            if report.findings or report.deeds:
+                self._image(report)
+        sound = sum(report.verdict is Verdict.OK for report in reports)
+        self._write(f"{sound} of {len(reports)} images are sound; {_size(count)} read in {seconds:.1f} s")
+
+    def round(self, report: Report) -> None:
+        """One whole round: the node, then the registries."""
+        for finding in report.findings:
+            self._step(finding)
+        for diagnosis in report.diagnoses:
+            self.diagnosis(diagnosis)
+
+    def pairs(self, title: str, rows: Iterable[tuple[str, str]]) -> None:
+        """A titled list of names and values."""
+        self._write(title)
+        for name, value in rows:
+            self._write(f"    {name:<14} {value}")
+
+    def _image(self, report: ImageReport) -> None:
+        self._line(self._verdict(report.verdict), report.image.title)
+        for finding in report.findings:
+            self._write(f"    {finding.cause}: {finding.detail}")
+        if report.image.in_use:
+            self._write(f"    in use by {', '.join(report.image.in_use[:5])}")
+        for deed in report.deeds:
+            self._write(f"    {_deed(deed)}")
+        if report.verdict is Verdict.BAD and not report.deeds:
+            self._write("    to mend it: node-agent repair " + report.image.title)
+
+    def _step(self, step: Finding) -> None:
+        mark = self._colour(MARKS[step.verdict], COLOURS[step.verdict])
+        cause = f"{step.cause}: " if step.cause else ""
+        self._write(
+            f"    {mark} {step.check:<10} {step.subject:<28} {step.seconds * 1000:7.1f} ms  {cause}{step.detail}"
+        )
+
+    def _fixes(self, cause: Cause | None) -> None:
+        for number, fix in enumerate(MEANINGS[cause].fix if cause else (), 1):
+            self._write(f"    {number}. {fix}")
+
+    def _verdict(self, verdict: Verdict) -> str:
+        return self._colour(f"{verdict:<7}", COLOURS[verdict])
+
+    def _line(self, verdict: str, text: str, seconds: float | None = None) -> None:
+        self._write(f"{verdict} {text}" + (f"  ({seconds:.2f} s)" if seconds is not None else ""))
+
+    def _colour(self, text: str, code: str) -> str:
+        return f"\x1b[{code}m{text}\x1b[0m" if self._colours else text
+
+    def _write(self, text: str) -> None:
+        print(text, file=self._out, flush=True)
+
+
+@contextmanager
+def progress(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """A bar of bytes on stderr if that is a terminal; yields a function that is told of more bytes (any thread)."""
+    with _bar(what, total) as bar:
+
+        def seen(count: int) -> None:
+            bar.update(count)
+
+        yield seen
+
+
+@contextmanager
+def pull_progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    """The same for a pull, whose bytes so far and in all are told."""
+    with _bar(what, None) as bar:
+
+        def seen(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        yield seen
+
+
+def _bar(what: str, total: int | None) -> "tqdm[NoReturn]":
+    from tqdm import tqdm  # 30 ms and 2 MiB that only some commands need
+
+    return tqdm(
+        desc=what,
+        total=total,
+        unit="B",
+        unit_scale=True,
+        unit_divisor=1024,
+        leave=False,
+        disable=not sys.stderr.isatty(),
+    )
+
+
+def _deed(deed: Deed) -> str:
+    return f"{deed.action} {deed.image}: {deed.outcome} ({deed.seconds:.1f} s)"
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "KiB", "MiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} GiB"

@@ -1,0 +1,1 @@
+"""The demo: the real node-agent on a throw-away node where almost everything is broken on purpose."""

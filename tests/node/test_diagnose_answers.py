@@ -1,0 +1,108 @@
+"""What a registry answers when it does not answer well: limits, errors, pages, silence."""
+
+import pytest
+
+from stage import hostile
+from stage.hostile import Answer, Scripted
+from stage.images import image, layer
+from tests.node.command import Agent, Outcome, assert_fell, assert_ok
+
+APP = image(layer({"bin/app": b"answered"}), layer({"share/more": b"and more"}))
+IMAGE = "scripted.example/app:1"
+OPEN = hostile.document({})
+
+
+def manifests(answer: Answer) -> dict[str, Answer]:
+    """A registry which answers so to every request for a manifest."""
+    return hostile.serving("app", "1", APP) | {
+        path: answer for path in hostile.serving("app", "1", APP) if "/manifests/" in path
+    }
+
+
+def diagnosed(agent: Agent, scripted: Scripted, routes: dict[str, Answer], timeout: float | None = None) -> Outcome:
+    scripted.routes = routes
+    return agent.diagnose(IMAGE, timeout=timeout)
+
+
+def test_the_scripted_registry_is_healthy_until_it_is_told_otherwise(agent: Agent, scripted: Scripted) -> None:
+    assert_ok(diagnosed(agent, scripted, hostile.serving("app", "1", APP)))
+    assert "HEAD /v2/app/manifests/1" in scripted.asked()
+
+
+@pytest.mark.parametrize(
+    ("answer", "cause", "words"),
+    [
+        (hostile.error(401, "UNAUTHORIZED", "who are you"), "auth_required", "who are you"),
+        (hostile.error(403, "DENIED", "not for you"), "auth_missing_or_denied", "not for you"),
+        (hostile.reply(403), "auth_missing_or_denied", "403"),
+        (hostile.rate_limited("600"), "rate_limited", "429"),
+        (hostile.reply(429), "rate_limited", "429"),
+        (hostile.error(400, "NAME_INVALID", "no such form"), "invalid_reference", "no such form"),
+        (hostile.error(404, "MANIFEST_UNKNOWN"), "tag_not_found", "MANIFEST_UNKNOWN"),
+        (hostile.error(500, "UNKNOWN", "storage is away"), "registry_error", "500"),
+        (hostile.reply(500), "registry_error", "500"),
+        (hostile.reply(502), "registry_error", "502"),
+        (hostile.error(503, "UNAVAILABLE"), "registry_error", "503"),
+        (hostile.reply(418), "registry_error", "418"),
+        (hostile.login_page(), "registry_error", "HTML page"),
+        (hostile.hang_up, "connection_interrupted", "hung up"),
+        (hostile.reset, "connection_interrupted", "reset"),
+        (hostile.redirect("ftp://scripted.example/"), "registry_error", "ftp"),
+        (hostile.reply(307), "registry_error", "redirect without a place"),
+    ],
+)
+def test_each_answer_to_a_request_for_the_manifest_has_its_cause(
+    agent: Agent, scripted: Scripted, answer: Answer, cause: str, words: str
+) -> None:
+    outcome = diagnosed(agent, scripted, manifests(answer))
+    assert_fell(outcome, cause, "manifest", scripted.name)
+    assert words in outcome.only["summary"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "cause"),
+    [
+        (hostile.rate_limited(), "rate_limited"),
+        (hostile.reply(500), "registry_error"),
+        (hostile.reply(404), "registry_error"),
+        (hostile.login_page(), "registry_error"),
+        (hostile.reply(403), "auth_missing_or_denied"),
+        (hostile.challenge(), "auth_required"),
+        (hostile.challenge('Negotiate realm="corp"'), "registry_error"),
+        (hostile.hang_up, "connection_interrupted"),
+        (hostile.redirect("https://nobody.example/v2/"), "connect_refused"),
+    ],
+)
+def test_each_answer_to_the_first_request_has_its_cause(
+    agent: Agent, scripted: Scripted, answer: Answer, cause: str
+) -> None:
+    outcome = diagnosed(agent, scripted, {"/v2/": answer})
+    fall = outcome.fall
+    assert fall["step"] in {"registry", "token", "manifest"}
+    assert_fell(outcome, cause, fall["step"], scripted.name)
+
+
+def test_a_limit_tells_when_to_come_again_and_is_not_asked_twice(agent: Agent, scripted: Scripted) -> None:
+    outcome = diagnosed(agent, scripted, manifests(hostile.rate_limited("600")))
+    assert outcome.fall["evidence"]["retry_after"] == "600"
+    assert outcome.fall["evidence"]["source"] == "192.0.2.1"
+    assert len([line for line in scripted.asked() if "/manifests/" in line]) <= 2  # hosts.toml names the host twice
+
+
+def test_a_silent_registry_ends_with_the_deadline(agent: Agent, scripted: Scripted) -> None:
+    outcome = diagnosed(agent, scripted, manifests(hostile.never), timeout=1.5)
+    assert_fell(outcome, "connection_interrupted", "manifest", scripted.name)
+    assert outcome.only["seconds"] < 2.5
+
+
+def test_a_head_that_is_not_allowed_becomes_a_get(agent: Agent, scripted: Scripted) -> None:
+    routes = hostile.serving("app", "1", APP)
+    assert_ok(diagnosed(agent, scripted, routes | {"HEAD /v2/app/manifests/1": hostile.reply(405)}))
+    assert "GET /v2/app/manifests/1" in scripted.asked()
+
+
+def test_a_manifest_that_only_a_get_refuses_is_refused(agent: Agent, scripted: Scripted) -> None:
+    """Docker Hub counts a GET and not a HEAD: the limit shows at the second."""
+    digest = f"/v2/app/manifests/{APP.digest}"
+    routes = hostile.serving("app", "1", APP) | {f"GET {digest}": hostile.rate_limited(), "GET /v2/app/manifests/1": hostile.rate_limited()}
+    assert_fell(diagnosed(agent, scripted, routes), "rate_limited", "platform", scripted.name)
