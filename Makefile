@@ -18,6 +18,10 @@ help: ## list these targets (the default)
 .PHONY: setup
 setup: programs $(INSTALLED) ## install what the rest needs: Debian packages that are missing (as root), Python packages into .venv
 
+.PHONY: root
+root:
+	@stage/setup.sh root
+
 .PHONY: programs
 programs:
 	@PYTHON="$(PYTHON)" stage/setup.sh programs
@@ -27,11 +31,11 @@ $(INSTALLED): $(INPUTS) | programs
 	@touch $@
 
 .PHONY: demo
-demo: setup ## show the agent at work on a throw-away node with real containerd and registries (as root, a minute)
+demo: root setup ## show the agent at work on a throw-away node with real containerd and registries (as root, a minute)
 	@$(BIN)/python -m stage.demo
 
 .PHONY: test
-test: setup ## all checks and all tests (as root, some minutes)
+test: root setup ## all checks and all tests (as root, some minutes)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -40,7 +44,7 @@ test: setup ## all checks and all tests (as root, some minutes)
 	$(BIN)/pytest -n 2
 
 .PHONY: unit
-unit: setup ## only the fast tests
+unit: root setup ## only the fast tests
 	$(BIN)/pytest -q tests/unit
 
 .PHONY: bench
@@ -48,8 +52,9 @@ bench: setup ## measure against known peers and print the ratios
 	$(BIN)/python -m bench
 
 .PHONY: stubs
-stubs: setup ## generate agent/rpc from proto/ again
-	$(BIN)/pip -qq install -c constraints.txt --no-deps -e .
+stubs: ## generate agent/rpc from proto/ again
+	@rm -f $(INSTALLED)
+	@$(MAKE) setup
 
 .PHONY: clean
 clean: ## remove .venv, generated stubs and caches

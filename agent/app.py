@@ -18,9 +18,12 @@ from agent.model import Diagnosis, Fault, ImageReport, Verdict
 from agent.node.ledger import Ledger, LedgerBusy
 from agent.registry.credentials import Keyring
 from agent.registry.credentials import read as read_credentials
-from agent.round import inventory, mend
+from agent.round import inventory
 from agent.round.diagnose import diagnose, prove
-from agent.round.look import Eyes, look
+from agent.round.look import Eyes, look, runtime_of
+from agent.round.repair import repair
+from agent.round.repull import repull, settle
+from agent.round.tools import Tools
 from agent.round.verify import Depth, bytes_of, select, store_of, verify
 from agent.runtime.blobs import Budget
 from agent.sinks import document
@@ -157,7 +160,7 @@ async def _verify(options: argparse.Namespace, settings: Settings) -> int:
     began = asyncio.get_running_loop().time()
     names = _names(options.images)
     async with _eyes(options, settings) as eyes:
-        store = store_of(await look(eyes))
+        store = store_of(await runtime_of(eyes))
         images = select(await store.cached(), names)
         depth = Depth(options.depth)
         budget = Budget(settings.verify.bytes_per_second)
@@ -183,7 +186,7 @@ async def _repair(options: argparse.Namespace, settings: Settings) -> int:
     async with _eyes(options, settings) as eyes, _tools(options, settings, eyes) as (tools, budget):
         images = select(await tools.store.cached(), names)
         reports = await verify(tools.verifier, images, Depth.BLOBS)
-        mended = tuple([await mend.repair(tools, report, dry=options.dry_run) for report in reports])
+        mended = tuple([await repair(tools, report, dry=options.dry_run) for report in reports])
     return _show(options, mended, budget.spent, asyncio.get_running_loop().time() - began)
 
 
@@ -191,24 +194,22 @@ async def _repull(options: argparse.Namespace, settings: Settings) -> int:
     began = asyncio.get_running_loop().time()
     names = _names(options.images)
     async with _eyes(options, settings) as eyes, _tools(options, settings, eyes) as (tools, budget):
-        reports = tuple([await mend.repull(tools, name, await tools.store.cached()) for name in dict.fromkeys(names)])
+        reports = tuple([await repull(tools, name, await tools.store.cached()) for name in dict.fromkeys(names)])
     _show(options, reports, budget.spent, asyncio.get_running_loop().time() - began)
     return OK if all(report.verdict is Verdict.OK for report in reports) else BAD
 
 
 @asynccontextmanager
-async def _tools(
-    options: argparse.Namespace, settings: Settings, eyes: Eyes
-) -> AsyncIterator[tuple[mend.Tools, Budget]]:
+async def _tools(options: argparse.Namespace, settings: Settings, eyes: Eyes) -> AsyncIterator[tuple[Tools, Budget]]:
     """What mending takes, with the debts of earlier runs paid."""
     keyring = _keyring(options.auth_file)
     view = await look(eyes)
-    store = store_of(view)
+    store = store_of(view.runtime)
     budget = Budget(settings.verify.bytes_per_second)
     with Ledger(Path(settings.state_dir) / "ledger.json") as ledger, pull_progress("pulling") as seen:
         verifier = Verifier(store, budget, settings.verify.concurrency)
-        tools = mend.Tools(view, ledger, keyring, verifier, options.timeout or DEADLINE, seen)
-        await mend.settle(tools, lambda text: print(f"node-agent: {text}", file=sys.stderr))  # noqa: T201 - stderr
+        tools = Tools(view, ledger, keyring, verifier, options.timeout or DEADLINE, seen)
+        await settle(tools, lambda text: print(f"node-agent: {text}", file=sys.stderr))  # noqa: T201 - stderr
         yield tools, budget
 
 

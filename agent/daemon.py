@@ -8,6 +8,7 @@ import contextlib
 import random
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from agent.causes import Cause
@@ -20,8 +21,9 @@ from agent.model import Diagnosis, Fault, Image, Report, Trigger
 from agent.node.ledger import Ledger, LedgerBusy
 from agent.registry.apart import JudgeApart
 from agent.registry.credentials import Keyring
-from agent.round import mend
 from agent.round.look import Eyes, look
+from agent.round.repull import settle
+from agent.round.tools import Tools
 from agent.round.verify import store_of
 from agent.round.watch import Pace, registries
 from agent.runtime.blobs import Budget
@@ -78,12 +80,23 @@ class Daemon:
         trigger = Trigger.STARTUP
         while True:
             report = await self.once(trigger)
-            log.tell(self._log, report)
-            metrics.take(report, time.time())
+            self._tell(report, metrics)
             problem = next((f.detail for f in report.findings if f.check == "runtime" and f.cause), "")
             health.ready(problem)
             await asyncio.sleep(self._wait(away=bool(problem)))
             trigger = Trigger.SCHEDULE
+
+    def _tell(self, report: Report, metrics: Metrics) -> None:
+        """Hand the report to every sink; one that fails is told of, and keeps neither the others nor the daemon."""
+        sinks: tuple[Callable[[], None], ...] = (
+            lambda: log.tell(self._log, report),
+            lambda: metrics.take(report, time.time()),
+        )
+        for sink in sinks:
+            try:
+                sink()
+            except Exception as error:  # noqa: BLE001 - a sink's mistake must not stop the probes; it is in the log
+                self._log.error("a sink failed", error=repr(error))
 
     def _wait(self, *, away: bool) -> float:
         probe = self._settings.probe
@@ -105,7 +118,7 @@ class Daemon:
     async def _cached(self, view: View) -> tuple[Image, ...]:
         """The cached images, or none: that the runtime does not tell them is a finding of its own rung."""
         try:
-            return await store_of(view).cached()
+            return await store_of(view.runtime).cached()
         except Fault:
             return ()
 
@@ -128,11 +141,11 @@ class Daemon:
         if self._settled:
             return
         with contextlib.suppress(Fault, LedgerBusy):  # not now: the next round tries again
-            store = store_of(view)
+            store = store_of(view.runtime)
             with Ledger(Path(self._settings.state_dir) / "ledger.json") as ledger:
                 verifier = Verifier(store, Budget(self._settings.verify.bytes_per_second), 1)
-                tools = mend.Tools(view, ledger, Keyring(), verifier, self._settings.probe.deadline)
-                await mend.settle(tools, self._log.warning)
+                tools = Tools(view, ledger, Keyring(), verifier, self._settings.probe.deadline)
+                await settle(tools, self._log.warning)
             self._settled = True
 
 

@@ -6,9 +6,11 @@ failed before any host was tried (the reference, the runtime, the disk) comes fi
 that the image can be pulled, whatever our own requests met.
 """
 
+import re
 from collections.abc import Sequence
 
 from agent.causes import Cause
+from agent.meanings import MEANINGS
 from agent.model import Diagnosis, Finding, Verdict
 
 HOST_STEPS = ("proxy", "dns", "connect", "tls", "registry", "token", "manifest")
@@ -65,3 +67,24 @@ def _success(steps: Sequence[Finding], goal: str) -> str:
     reached = {step.subject for step in steps if step.verdict is Verdict.OK and step.check == goal}
     failing = [host for host in dict.fromkeys(failed) if host not in reached]  # it may have taken a second credential
     return f"{done}, but not from {', '.join(failing)}" if failing else done
+
+
+def fix_of(diagnosis: Diagnosis) -> tuple[str, ...]:
+    """What to do about the cause, with the image, its host and its repository filled in where they are known."""
+    if diagnosis.cause is None:
+        return ()
+    known = _known(diagnosis)
+    fill = re.compile(rf"\b({'|'.join(known)})\b") if known else None
+    steps = MEANINGS[diagnosis.cause].fix
+    return tuple(fill.sub(lambda word: known[word[1]], step) for step in steps) if fill else steps
+
+
+def _known(diagnosis: Diagnosis) -> dict[str, str]:
+    """The words in capitals that a fix leaves to the reader, as far as the steps tell them."""
+    normal = next((step.detail for step in diagnosis.steps if step.check == "reference" and not step.cause), "")
+    if not normal:
+        return {}
+    registry, _, rest = normal.partition("/")
+    fell = next((step for step in reversed(diagnosis.steps) if step.cause is diagnosis.cause), None)
+    host = fell.subject if fell and fell.check in HOST_STEPS else registry
+    return {"IMAGE": diagnosis.image, "HOST": host, "PATH": re.split("[:@]", rest)[0]}

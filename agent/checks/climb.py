@@ -52,6 +52,7 @@ class Climber:
         self._full = full
         self._fresh = fresh
         self._found: dict[str, Found] = {}
+        self._routes: dict[str, Route] = {}
         self._paths = Paths(view, deadline)
         self._slots = asyncio.Semaphore(AT_ONCE)
         self._node: asyncio.Task[tuple[Finding, ...]] | None = None
@@ -102,7 +103,7 @@ class Climber:
 
     async def _climb(self, ref: ImageRef, ladder: Ladder) -> None:
         way = await self._way(ref.registry, ladder)
-        hosts = way.hosts_for(ref)
+        hosts = tuple(dict.fromkeys(way.hosts_for(ref)))  # the same host with the same settings answers the same
         if not hosts:
             raise Fault(
                 Cause.HOSTS_CONFIG_INVALID, f"hosts.toml of {ref.registry} names no host that may resolve a tag"
@@ -116,9 +117,18 @@ class Climber:
 
     async def _way(self, registry: str, ladder: Ladder) -> Route:
         """The rung hosts: which hosts containerd asks, and what is wrong with the file that names them."""
-        way = await ladder.rung("hosts", registry, _route(self._view, registry), _tell_route)
+        way = await ladder.rung("hosts", registry, self._route(registry), _tell_route)
         ladder.steps.extend(finding_of(fault, "hosts", registry) for fault in way.faults)
         return way
+
+    async def _route(self, registry: str) -> Route:
+        """The files are read once for all images of a registry."""
+        if registry not in self._routes:
+            view = self._view
+            self._routes[registry] = route(
+                registry, view.certs_d, prefix=view.root.prefix, tree_required=_is_strict(view)
+            )
+        return self._routes[registry]
 
     async def _search(self, ref: ImageRef, host: Host, ladder: Ladder) -> Found | None:
         """What `host` has for `ref`; None when containerd would try the next host."""
@@ -185,14 +195,10 @@ async def _parse(text: str) -> ImageRef:
     return parse(text)
 
 
-async def _route(view: View, registry: str) -> Route:
-    return route(registry, view.certs_d, prefix=view.root.prefix, tree_required=_is_strict(view))
-
-
 def _is_strict(view: View) -> bool:
     """containerd 1.5 and 1.6 refuse a hosts.toml without a ``[host]`` table (k3s-io/k3s#9983)."""
     return isinstance(view.runtime, Runtime) and view.runtime.version.version.lstrip("v").startswith(("1.5.", "1.6."))
 
 
 def _tell_route(way: Route) -> str:
-    return ", ".join(host.name for host in way.hosts)
+    return ", ".join(dict.fromkeys(host.name for host in way.hosts))

@@ -37,6 +37,9 @@ async def connect_through(proxy: Proxy, addresses: Sequence[str], target: Host, 
             await tunnel(stream, target.host, target.port, proxy.authorization, limit)
         else:
             stream.forward(proxy.authorization)
+    except Fault as fault:
+        await stream.close()
+        raise Fault(fault.cause, f"through the proxy {proxy.shown}: {fault.detail}", fault.evidence) from None
     except BaseException:
         await stream.close()
         raise

@@ -1,6 +1,7 @@
 """The ways to hosts, found once in a round and shared by all images that need them."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from agent.causes import Cause
@@ -93,7 +94,7 @@ class Paths:
         chosen = await ladder.rung(
             "proxy", name, proxy.proxy(view, target.scheme, target.host, target.port), proxy.tell
         )
-        found = await ladder.rung("dns", name, self._resolve(chosen.host if chosen else target.host, chosen), dns.tell)
+        found = await ladder.rung("dns", name, self._resolve(target, chosen), self._tell_dns(chosen))
         stream = await ladder.rung("connect", name, self._connect(target, chosen, found), lambda s: s.address)
         if target.scheme == "https":
             await self._secure(target, stream, ladder)
@@ -108,7 +109,12 @@ class Paths:
             await stream.close()
             raise
 
-    async def _resolve(self, name: str, chosen: Proxy | None) -> Resolution:
+    def _tell_dns(self, chosen: Proxy | None) -> Callable[[Resolution], str]:
+        return (lambda found: f"of the proxy {chosen.shown}: {dns.tell(found)}") if chosen else dns.tell
+
+    async def _resolve(self, target: Host, chosen: Proxy | None) -> Resolution:
+        """The addresses to connect to: behind a proxy they are the proxy's, which looks up the rest itself."""
+        name = chosen.host if chosen else target.host
         if name not in self._names:
             limit = self._deadline.left(self._view.limits.dns)
             self._names[name] = asyncio.create_task(dns.dns(self._view, name, limit))

@@ -11,12 +11,15 @@ async def registry(client: Client) -> Challenge | None:
     return await client.ping()
 
 
+_ITS_OWN = frozenset({Cause.REGISTRY_ERROR, Cause.AUTH_REQUIRED, Cause.AUTH_MISSING_OR_DENIED})
+
+
 def stops(fault: Fault) -> bool:
-    """Whether there is no use in asking for a manifest: nobody answered, or with a limit.
+    """Whether there is no use in asking for a manifest: nobody answered, or with a limit, or not the registry.
 
     containerd never asks for ``/v2/``, and many mirrors and firewalls do not serve it.
     """
-    return "status" not in fault.evidence or fault.cause is Cause.RATE_LIMITED
+    return "status" not in fault.evidence or fault.cause not in _ITS_OWN
 
 
 def tell(challenge: Challenge | None) -> str:

@@ -33,4 +33,4 @@ def tell(judged: Judged | None) -> str:
 
 def show(judged: Judged | None) -> Mapping[str, str]:
     """When the leaf ends, in epoch seconds."""
-    return {"not_after": f"{judged.not_after.timestamp():.0f}"} if judged else NOTHING
+    return {"not_after_timestamp_seconds": f"{judged.not_after.timestamp():.0f}"} if judged else NOTHING

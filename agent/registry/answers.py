@@ -75,6 +75,8 @@ def fault(phase: Phase, url: Url, response: Response, *, authenticated: bool) ->
     if cause is Cause.RATE_LIMITED:
         evidence |= limits.read(response.headers).evidence
     detail = f"{url.authority} answered {response.status} to a request for {_asked(phase)}{_said(code, message)}"
+    if wait := evidence.get("retry_after"):
+        detail += f" (it asks to wait for {wait} s)"
     return Fault(cause, detail + _remark(cause, response), {key: value for key, value in evidence.items() if value})
 
 

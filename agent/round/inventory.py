@@ -1,13 +1,15 @@
 """Inventory: what this node would use for a pull, as containerd sees it. No credentials, no secrets."""
 
+import contextlib
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from agent.checks.disk import room
 from agent.checks.view import View
 from agent.model import Fault
 from agent.node import disk
-from agent.node.clock import boot_id, now, uptime
+from agent.node.clock import boot_id, uptime
 
 
 def of(view: View, endpoint: str | None) -> dict[str, dict[str, Any]]:
@@ -16,18 +18,26 @@ def of(view: View, endpoint: str | None) -> dict[str, dict[str, Any]]:
         "runtime": _runtime(view, endpoint),
         "proxy": _proxy(view),
         "resolver": _resolver(view),
-        "mirrors": {"config_path": [str(path) for path in view.certs_d]},
+        "mirrors": _mirrors(view),
         "trust": _trust(view),
         "disk": _disk(view),
-        "clock": {"now": now(), "boot_id": boot_id(), "uptime": uptime()},
+        "clock": _clock(),
         "remarks": {str(number): text for number, text in enumerate(view.remarks, 1)},
     }
 
 
 def rows(section: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """The names and values of a section, as text."""
+    """The names and values of a section, in words."""
     for name, value in section.items():
-        yield name, ", ".join(map(str, value)) if isinstance(value, list) else "" if value is None else str(value)
+        yield name.replace("_", " "), _in_words(value)
+
+
+def _in_words(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    return "none" if value is None or value == "" else str(value)
 
 
 def _runtime(view: View, endpoint: str | None) -> dict[str, Any]:
@@ -54,6 +64,20 @@ def _proxy(view: View) -> dict[str, Any]:
 def _resolver(view: View) -> dict[str, Any]:
     conf = view.resolver.conf
     return {"nameservers": list(conf.servers), "search": list(conf.search), "ndots": conf.ndots}
+
+
+def _mirrors(view: View) -> dict[str, Any]:
+    """Where hosts.toml files are looked for, and the registries that have a directory there."""
+    found: list[str] = []
+    for path in view.certs_d:
+        with contextlib.suppress(OSError):  # a directory that is not there has none
+            found.extend(view.root.names(path))
+    return {"config_path": [str(path) for path in view.certs_d], "registries": found}
+
+
+def _clock() -> dict[str, Any]:
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    return {"now": now, "up_for_seconds": round(uptime()), "boot_id": boot_id()}
 
 
 def _trust(view: View) -> dict[str, Any]:

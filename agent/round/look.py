@@ -89,6 +89,13 @@ async def look(eyes: Eyes) -> View:
     )
 
 
+async def runtime_of(eyes: Eyes) -> Runtime | Fault:
+    """The runtime alone, for what asks no registry."""
+    unread: list[str] = []
+    root = _root(eyes, _process(eyes, unread), unread)
+    return (await _meet(eyes, root))[0]
+
+
 def _process(eyes: Eyes, remarks: list[str]) -> Process | None:
     """containerd's process, found by who listens on the socket."""
     try:

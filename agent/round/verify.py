@@ -6,9 +6,9 @@ from enum import StrEnum
 
 from agent.causes import Cause
 from agent.checks.cache import CHECK, Verifier
-from agent.checks.view import View
 from agent.model import Fault, Finding, Image, ImageReport, Verdict
 from agent.registry.reference import parse
+from agent.runtime.runtime import Runtime
 from agent.runtime.store import Store
 
 IMAGES_AT_ONCE = 4
@@ -21,14 +21,13 @@ class Depth(StrEnum):
     BLOBS = "blobs"  # the digest of every blob
 
 
-def store_of(view: View) -> Store:
+def store_of(runtime: Runtime | Fault) -> Store:
     """containerd's own services. Raises `Fault` when the runtime is away or is not containerd."""
-    if isinstance(view.runtime, Fault):
-        raise view.runtime
-    if view.runtime.store is None:
-        name = view.runtime.version.name
-        raise Fault(Cause.UNKNOWN, f"not containerd: the cache of {name} cannot be verified or mended")
-    return view.runtime.store
+    if isinstance(runtime, Fault):
+        raise runtime
+    if runtime.store is None:
+        raise Fault(Cause.UNKNOWN, f"not containerd: the cache of {runtime.version.name} cannot be verified or mended")
+    return runtime.store
 
 
 def select(images: Sequence[Image], names: Iterable[str]) -> tuple[Image, ...]:

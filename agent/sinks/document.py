@@ -4,9 +4,9 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from agent.causes import Cause, scope_of
+from agent.causes import scope_of
+from agent.diagnosis import fix_of
 from agent.explain import Explanation
-from agent.meanings import MEANINGS
 from agent.model import Deed, Diagnosis, Finding, ImageReport, Report
 
 
@@ -41,11 +41,6 @@ def explanation(found: Explanation) -> str:
     )
 
 
-def fix_of(cause: Cause | None) -> tuple[str, ...]:
-    """What to do about `cause`."""
-    return MEANINGS[cause].fix if cause else ()
-
-
 def _dump(value: Any) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False)
 
@@ -57,7 +52,7 @@ def _diagnosis(found: Diagnosis) -> dict[str, Any]:
         "cause": found.cause,
         "scope": scope_of(found.cause) if found.cause else None,
         "summary": found.summary,
-        "fix": list(fix_of(found.cause)),
+        "fix": list(fix_of(found)),
         "steps": [_step(step) for step in found.steps],
         "seconds": _seconds(found.seconds),
     }

@@ -91,5 +91,5 @@ class Metrics:
         for step in diagnosis.steps:
             if step.check in HOST_STEPS:
                 self._phase.labels(step.check).observe(step.seconds)
-            if "not_after" in step.evidence:
-                self._expiry.labels(diagnosis.image, step.subject).set(float(step.evidence["not_after"]))
+            if ends := step.evidence.get("not_after_timestamp_seconds"):
+                self._expiry.labels(diagnosis.image, step.subject).set(float(ends))

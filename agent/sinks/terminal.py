@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NoReturn, TextIO
 
-from agent.causes import Cause
+from agent.diagnosis import fix_of
 from agent.explain import Explanation
 from agent.meanings import MEANINGS
 from agent.model import Deed, Diagnosis, Finding, ImageReport, Report, Verdict
@@ -34,14 +34,14 @@ class Terminal:
         if found.cause:
             self._write(f"    {found.summary}")
         for step in found.steps:
-            self._step(step)
-        self._fixes(found.cause)
+            self._step(step, said=found.summary)
+        self._fixes(fix_of(found))
 
     def explanation(self, found: Explanation) -> None:
         """Cause, sentence, meaning and fix."""
         self._write(f"{found.cause} ({found.scope}): {found.summary}")
         self._write(f"    {MEANINGS[found.cause].meaning}")
-        self._fixes(found.cause)
+        self._fixes(found.fix)
 
     def images(self, reports: Iterable[ImageReport], count: int, seconds: float) -> None:
         """What was found in the cache, the sound images in one line."""
@@ -50,7 +50,8 @@ class Terminal:
             if report.findings or report.deeds:
                 self._image(report)
         sound = sum(report.verdict is Verdict.OK for report in reports)
-        self._write(f"{sound} of {len(reports)} images are sound; {_size(count)} read in {seconds:.1f} s")
+        images = "1 image" if len(reports) == 1 else f"{len(reports)} images"
+        self._write(f"{sound} of {images} sound; {_size(count)} read in {seconds:.1f} s")
 
     def round(self, report: Report) -> None:
         """One whole round: the node, then the registries."""
@@ -60,10 +61,11 @@ class Terminal:
             self.diagnosis(diagnosis)
 
     def pairs(self, title: str, rows: Iterable[tuple[str, str]]) -> None:
-        """A titled list of names and values."""
-        self._write(title)
-        for name, value in rows:
-            self._write(f"    {name:<14} {value}")
+        """A titled list of names and values; nothing at all where there are none."""
+        for number, (name, value) in enumerate(rows):
+            if not number:
+                self._write(title)
+            self._write(f"    {name:<20} {value}")
 
     def _image(self, report: ImageReport) -> None:
         self._line(self._verdict(report.verdict), report.image.title)
@@ -76,15 +78,15 @@ class Terminal:
         if report.verdict is Verdict.BAD and not report.deeds:
             self._write("    to mend it: node-agent repair " + report.image.title)
 
-    def _step(self, step: Finding) -> None:
+    def _step(self, step: Finding, said: str = "") -> None:
+        """One rung; what was `said` already is not said again."""
         mark = self._colour(MARKS[step.verdict], COLOURS[step.verdict])
-        cause = f"{step.cause}: " if step.cause else ""
-        self._write(
-            f"    {mark} {step.check:<10} {step.subject:<28} {step.seconds * 1000:7.1f} ms  {cause}{step.detail}"
-        )
+        told = (step.cause or "", "" if step.cause and step.detail == said else step.detail)
+        words = ": ".join(word for word in told if word)
+        self._write(f"    {mark} {step.check:<10} {step.subject:<28} {step.seconds * 1000:7.1f} ms  {words}")
 
-    def _fixes(self, cause: Cause | None) -> None:
-        for number, fix in enumerate(MEANINGS[cause].fix if cause else (), 1):
+    def _fixes(self, fixes: tuple[str, ...]) -> None:
+        for number, fix in enumerate(fixes, 1):
             self._write(f"    {number}. {fix}")
 
     def _verdict(self, verdict: Verdict) -> str:

@@ -98,7 +98,7 @@ def _cache(scene: Scene, teller: Teller) -> None:
         status=OK,
         words=(CART, SEARCH, "done"),
     )
-    teller.run("The proof: all are sound again.", _agent("verify"), status=OK, words=("3 of 3 images are sound",))
+    teller.run("The proof: all are sound again.", _agent("verify"), status=OK, words=("3 of 3 images sound",))
     teller.run(
         "A fresh copy of one image on demand: evict, pull, verify; the old copy is kept until the new one is proved.",
         _agent("repull", WEB),

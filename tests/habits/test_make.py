@@ -46,6 +46,12 @@ def run(path: Path, *command: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
 
 
+def make(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """As from a shell, although the tests themselves may be run by make."""
+    shell = {name: value for name, value in os.environ.items() if name not in {"MAKEFLAGS", "MAKELEVEL", "MFLAGS"}}
+    return subprocess.run(["make", *arguments], cwd=ROOT, env=shell, capture_output=True, text=True, check=True)
+
+
 def programs(path: Path) -> subprocess.CompletedProcess[str]:
     return run(path, ROOT / "stage/setup.sh", "programs")
 
@@ -58,14 +64,14 @@ def lacking(path: Path, monkeypatch: pytest.MonkeyPatch) -> set[str]:
 
 class TestMakefile:
     def test_help_is_the_default_and_lists_every_target_with_a_line(self) -> None:
-        done = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True)
+        done = make()
         listed = dict(re.findall(r"^make ([a-z]+) +(\S.*)$", done.stdout, re.MULTILINE))
         assert listed.keys() == TARGETS
         assert len(done.stdout.splitlines()) == len(TARGETS)
 
     def test_every_recipe_is_one_that_make_understands(self) -> None:
         for target in sorted(TARGETS):
-            subprocess.run(["make", "--dry-run", target], cwd=ROOT, capture_output=True, check=True)
+            make("--dry-run", target)
 
 
 class TestPrograms:
@@ -78,10 +84,10 @@ class TestPrograms:
         update, install = (tmp_path / "asked").read_text().splitlines()
         assert update.startswith("update")
         asked = {word for word in install.split()[1:] if not word.startswith("-")}
-        assert {"containerd", "docker-registry"} <= asked == lacking(path, monkeypatch)
+        assert {"containerd", "docker-registry"} <= asked == lacking(path, monkeypatch) | {"prometheus"}
 
     def test_where_all_is_there_nothing_is_installed_and_nothing_said(self, path: Path) -> None:
-        for name in PROGRAMS:
+        for name in (*PROGRAMS, "promtool"):
             program(path, name, "exit 0")
         done = programs(path)
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
@@ -92,6 +98,13 @@ class TestPrograms:
         line = only_line(programs(path))
         assert "as root" in line
         assert "apt-get install containerd" in line
+
+    def test_what_takes_root_says_so_in_one_line_before_anything_is_installed(self, path: Path) -> None:
+        program(path, "id", "echo 1000")
+        assert "takes root" in only_line(run(path, ROOT / "stage/setup.sh", "root"))
+        for target in ("demo", "test", "unit"):
+            done = make("--dry-run", target)
+            assert done.stdout.startswith("stage/setup.sh root\n")
 
     def test_without_apt_one_line_names_what_is_missing(self, path: Path) -> None:
         line = only_line(programs(path))

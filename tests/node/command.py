@@ -64,7 +64,9 @@ class Agent:
     def diagnose(self, *images: str, options: tuple[str, ...] = (), timeout: float | None = None) -> Outcome:
         """``diagnose`` with one JSON document as its answer."""
         limits = () if timeout is None else ("--timeout", str(timeout))
-        return self.run("diagnose", "--output", "json", "--runtime-endpoint", self.endpoint, *limits, *options, "--", *images)
+        return self.run(
+            "diagnose", "--output", "json", "--runtime-endpoint", self.endpoint, *limits, *options, "--", *images
+        )
 
     def run(self, *arguments: str) -> Outcome:
         """Any command. The parts of its answer that hold for all of them are judged here."""

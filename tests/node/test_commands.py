@@ -113,7 +113,7 @@ def test_sound_images_verify_quickly_and_in_text(agent: Agent, cached: Cached) -
     name = cached(app())
     quick = agent.run("verify", "--depth", "quick", "--runtime-endpoint", agent.endpoint, name)
     assert quick.status == 0
-    assert quick.stdout.startswith("1 of 1 images are sound; 0 B read")
+    assert quick.stdout.startswith("1 of 1 image sound; 0 B read")
     full = agent.run("verify", "--runtime-endpoint", agent.endpoint, name)
     assert full.status == 0
     assert "MiB read" in full.stdout

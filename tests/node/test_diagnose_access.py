@@ -17,7 +17,11 @@ from tests.conftest import Factory
 from tests.node.command import PASSWORD, USER, Agent, assert_fell, assert_ok, auth_file
 
 APP = image(layer({"bin/app": b"for those who may"}))
-BASIC, BEARER, TOKENS = ("basic.example", "10.99.0.12"), ("bearer.example", "10.99.0.13"), ("tokens.example", "10.99.0.14")
+BASIC, BEARER, TOKENS = (
+    ("basic.example", "10.99.0.12"),
+    ("bearer.example", "10.99.0.13"),
+    ("tokens.example", "10.99.0.14"),
+)
 MINE = (USER, PASSWORD)
 
 
@@ -183,7 +187,7 @@ HERE = "https://scripted.example"
     ],
 )
 def test_a_token_server_that_is_none_is_told(
-    agent: Agent, scripted: Scripted, realm: str, answer: Answer | None, cause: str, words: str
+    agent: Agent, scripted: Scripted, *, realm: str, answer: Answer | None, cause: str, words: str
 ) -> None:
     challenge = hostile.challenge(f'Bearer realm="{realm}",service="s"')
     scripted.routes = {"/v2/*": challenge, "/v2/": challenge, "/token": answer or hostile.reply(404)}

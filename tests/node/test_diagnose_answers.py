@@ -32,7 +32,7 @@ def test_the_scripted_registry_is_healthy_until_it_is_told_otherwise(agent: Agen
 @pytest.mark.parametrize(
     ("answer", "cause", "words"),
     [
-        (hostile.error(401, "UNAUTHORIZED", "who are you"), "auth_required", "who are you"),
+        (hostile.error(401, "UNAUTHORIZED", "who are you"), "auth_required", "401"),
         (hostile.error(403, "DENIED", "not for you"), "auth_missing_or_denied", "not for you"),
         (hostile.reply(403), "auth_missing_or_denied", "403"),
         (hostile.rate_limited("600"), "rate_limited", "429"),
@@ -60,26 +60,56 @@ def test_each_answer_to_a_request_for_the_manifest_has_its_cause(
 
 
 @pytest.mark.parametrize(
-    ("answer", "cause"),
+    ("answer", "cause", "step"),
     [
-        (hostile.rate_limited(), "rate_limited"),
-        (hostile.reply(500), "registry_error"),
-        (hostile.reply(404), "registry_error"),
-        (hostile.login_page(), "registry_error"),
-        (hostile.reply(403), "auth_missing_or_denied"),
-        (hostile.challenge(), "auth_required"),
-        (hostile.challenge('Negotiate realm="corp"'), "registry_error"),
-        (hostile.hang_up, "connection_interrupted"),
-        (hostile.redirect("https://nobody.example/v2/"), "connect_refused"),
+        (hostile.rate_limited(), "rate_limited", "registry"),
+        (hostile.hang_up, "connection_interrupted", "registry"),
+        (hostile.redirect("http://127.0.0.1/v2/"), "registry_error", "registry"),
+        (hostile.redirect("https://nobody.example/v2/"), "connect_refused", "registry"),
+        (hostile.challenge('Bearer service="s"'), "registry_error", "token"),  # and no realm
     ],
 )
-def test_each_answer_to_the_first_request_has_its_cause(
+def test_a_first_answer_that_leads_nowhere_has_its_cause(
+    agent: Agent, scripted: Scripted, answer: Answer, cause: str, step: str
+) -> None:
+    routes = hostile.serving("app", "1", APP) | {"/v2/": answer}
+    outcome = diagnosed(agent, scripted, routes)
+    assert_fell(outcome, cause, step, scripted.name)
+    assert not [line for line in scripted.asked() if "/manifests/" in line]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [hostile.reply(404), hostile.reply(403), hostile.reply(500), hostile.login_page(), hostile.challenge("Negotiate")],
+)
+def test_an_image_can_be_pulled_though_the_first_request_is_refused(
+    agent: Agent, scripted: Scripted, answer: Answer
+) -> None:
+    """containerd never asks for /v2/: mirrors with a path of their own, and firewalls, do not serve it."""
+    outcome = diagnosed(agent, scripted, hostile.serving("app", "1", APP) | {"/v2/": answer})
+    assert (outcome.status, outcome.only["cause"]) == (0, None)
+    assert outcome.only["summary"] == "can be pulled"
+    assert outcome.fall["step"] == "registry"
+
+
+@pytest.mark.parametrize(
+    ("answer", "cause"),
+    [
+        (hostile.reply(500), "registry_error"),
+        (hostile.reply(403), "auth_missing_or_denied"),
+        (hostile.reply(404), "image_not_found"),
+        (hostile.login_page(), "registry_error"),
+        (hostile.challenge("Negotiate"), "auth_required"),
+    ],
+)
+def test_what_answers_everything_alike_is_judged_by_its_answer_for_the_manifest(
     agent: Agent, scripted: Scripted, answer: Answer, cause: str
 ) -> None:
-    outcome = diagnosed(agent, scripted, {"/v2/": answer})
-    fall = outcome.fall
-    assert fall["step"] in {"registry", "token", "manifest"}
-    assert_fell(outcome, cause, fall["step"], scripted.name)
+    scripted.default = answer
+    outcome = diagnosed(agent, scripted, {})
+    scripted.default = hostile.reply(404)
+    assert (outcome.status, outcome.only["cause"]) == (1, cause)
+    assert outcome.only["summary"] in {step["detail"] for step in outcome.only["steps"] if step["step"] == "manifest"}
 
 
 def test_a_limit_tells_when_to_come_again_and_is_not_asked_twice(agent: Agent, scripted: Scripted) -> None:
@@ -104,5 +134,8 @@ def test_a_head_that_is_not_allowed_becomes_a_get(agent: Agent, scripted: Script
 def test_a_manifest_that_only_a_get_refuses_is_refused(agent: Agent, scripted: Scripted) -> None:
     """Docker Hub counts a GET and not a HEAD: the limit shows at the second."""
     digest = f"/v2/app/manifests/{APP.digest}"
-    routes = hostile.serving("app", "1", APP) | {f"GET {digest}": hostile.rate_limited(), "GET /v2/app/manifests/1": hostile.rate_limited()}
+    routes = hostile.serving("app", "1", APP) | {
+        f"GET {digest}": hostile.rate_limited(),
+        "GET /v2/app/manifests/1": hostile.rate_limited(),
+    }
     assert_fell(diagnosed(agent, scripted, routes), "rate_limited", "platform", scripted.name)

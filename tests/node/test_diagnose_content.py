@@ -123,7 +123,9 @@ def test_a_blob_store_that_hands_out_is_followed_without_credentials(
     agent: Agent, scripted: Scripted, store: Scripted
 ) -> None:
     store.routes = {"/blob": hostile.reply(200, body=APP.layers[0].blob)}
-    outcome = diagnosed(agent, scripted, hostile.serving("app", "1", APP) | {BLOB: hostile.redirect(store.url + SIGNED)})
+    outcome = diagnosed(
+        agent, scripted, hostile.serving("app", "1", APP) | {BLOB: hostile.redirect(store.url + SIGNED)}
+    )
     assert_ok(outcome)
     assert "from store.example:8080, scripted.example" in {step["detail"] for step in outcome.only["steps"]}
     assert "authorization" not in store.requests[0].headers
@@ -133,7 +135,9 @@ def test_a_blob_store_that_refuses_forbids_the_blob_and_its_signature_is_not_sho
     agent: Agent, scripted: Scripted, store: Scripted
 ) -> None:
     store.default = hostile.reply(403, body=b"<Error><Code>AccessDenied</Code></Error>")
-    outcome = diagnosed(agent, scripted, hostile.serving("app", "1", APP) | {BLOB: hostile.redirect(store.url + SIGNED)})
+    outcome = diagnosed(
+        agent, scripted, hostile.serving("app", "1", APP) | {BLOB: hostile.redirect(store.url + SIGNED)}
+    )
     assert_fell(outcome, "blob_forbidden", "blobs", scripted.name)
     assert "store.example:8080" in outcome.only["summary"]
     assert "5ecret" not in outcome.stdout

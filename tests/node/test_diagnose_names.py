@@ -86,7 +86,7 @@ def test_what_the_repository_does_not_have_is_told_by_kind(
     [("NAME_UNKNOWN", "repository_not_found"), ("MANIFEST_UNKNOWN", "tag_not_found"), ("", "image_not_found")],
 )
 def test_a_404_is_believed_as_far_as_it_tells(agent: Agent, scripted: Scripted, code: str, cause: str) -> None:
-    """distribution 2.8 says MANIFEST_UNKNOWN for a repository that is not there; others say NAME_UNKNOWN, or nothing."""
+    """distribution 2.8 says MANIFEST_UNKNOWN also where there is no repository; others say NAME_UNKNOWN, or nothing."""
     refusal = hostile.error(404, code, "unknown") if code else hostile.reply(404)
     scripted.routes = {"/v2/": hostile.document({}), "/v2/none/app/*": refusal}
     assert_fell(agent.diagnose(f"{scripted.name}/none/app:1"), cause, "manifest", scripted.name)

@@ -43,9 +43,7 @@ def test_an_authority_that_hosts_toml_names_is_trusted(agent: Agent, authority: 
         assert_ok(agent.diagnose(IMAGE))
 
 
-def test_an_authority_that_nobody_named_is_unknown(
-    agent: Agent, containerd: Containerd, authority: Authority
-) -> None:
+def test_an_authority_that_nobody_named_is_unknown(agent: Agent, containerd: Containerd, authority: Authority) -> None:
     containerd.distrust(NAME)
     with serving(authority.issue(NAME)):
         outcome = agent.diagnose(IMAGE)
@@ -160,7 +158,10 @@ def test_a_protocol_that_go_gave_up_fails_the_handshake(agent: Agent, authority:
 
 
 def test_a_hang_up_in_the_handshake_is_an_interruption(agent: Agent) -> None:
-    with Listener(ADDRESS, 443, lambda connection: connection.wire.recv(1 << 16)):
+    def serve(connection: Connection) -> None:
+        connection.wire.recv(1 << 16)  # what is left unread would make it a reset
+
+    with Listener(ADDRESS, 443, serve):
         assert_fell(agent.diagnose(IMAGE), "connection_interrupted", "tls", NAME)
 
 

@@ -47,7 +47,8 @@ def test_a_tag_that_moved_is_followed_and_the_old_image_stays_under_its_digest(
     registry.push(repository, "1", new)
     status, done = node.run("repull", name)
     assert status == 0
-    assert f"the tag moved from {old.digest} to {new.digest}" in done["images"][0]["actions"][-1]["outcome"]
+    told = done["images"][0]["actions"][-1]["outcome"]
+    assert told == f"the tag moved to {new.digest}; the old image stays as {old.digest}"
     records = node.records()
     assert records[name] == new.digest
     assert records[f"{registry.name}/{repository}@{old.digest}"] == old.digest

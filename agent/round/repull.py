@@ -1,0 +1,109 @@
+"""Re-pull: a fresh copy of an image, and the old one back where none can be had; also after a kill.
+
+What is needed to have the old copy back is in the ledger before it is touched. `settle` pays such debts before
+anything else is done.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+
+from agent.causes import Cause
+from agent.checks.climb import Climber
+from agent.checks.ladder import Deadline
+from agent.model import Evict, Fault, Image, ImageReport, Leave, Pull, Verdict
+from agent.node.ledger import Debt
+from agent.plan import plan_repull
+from agent.registry.reference import parse
+from agent.round.diagnose import pull_with
+from agent.round.tools import Deeds, Tools, planned
+from agent.round.verify import Depth, examine, normal
+from agent.runtime import aside
+from agent.runtime.replace import forget_bad_files
+
+REPULL = "repull"
+
+
+async def repull(tools: Tools, name: str, images: Sequence[Image]) -> ImageReport:
+    """A fresh copy of the reference `name`; where that cannot be had, the old one is there afterwards as before."""
+    cached = next((image for image in images if normal(name) in image.names), None)
+    climber = Climber(tools.view, tools.keyring, Deadline(tools.seconds), fresh=True)
+    plan = plan_repull(cached, name, await climber.image(name), files=tools.store.content_root is not None)
+    subject = cached or Image(id="", names=(normal(name),), blobs=())
+    if isinstance(plan[0], Leave):
+        return ImageReport(subject, Verdict.UNKNOWN, (), planned(subject, plan))
+    deeds = Deeds(subject)
+    try:
+        await (_renew(tools, cached, name, deeds) if cached else _pull(tools, name, deeds))
+        verdict = Verdict.OK
+    except Fault:
+        verdict = Verdict.BAD  # the outcome of the deed says why
+    return ImageReport(await _now(tools, name) or subject, verdict, (), tuple(deeds.done))
+
+
+async def _pull(tools: Tools, name: str, deeds: Deeds) -> Image:
+    """Pull and verify."""
+    with deeds.doing(Pull(name)):
+        credentials = tools.keyring.lookup(parse(name))
+        await pull_with(tools.runtime, normal(name), credentials, tools.view.limits.pull, tools.seen)
+        return await _verified(tools, name)
+
+
+async def _renew(tools: Tools, cached: Image, name: str, deeds: Deeds) -> None:
+    """Evict, pull, verify; whatever goes wrong, everything is put back before it is raised again."""
+    parcel = await aside.pack(tools.store, cached)
+    tools.ledger.owe(Debt(cached.id, cached.names, REPULL, details=parcel.to_json(), since=time.time()))
+    try:
+        with deeds.doing(Evict(cached.id, tuple(blob.digest for blob in cached.blobs))):
+            await aside.set_aside(tools.store, cached, tools.root)
+        fresh = await _pull(tools, name, deeds)
+    except BaseException:
+        await aside.put_back(tools.store, parcel, tools.root)
+        tools.ledger.strike(cached.id)
+        raise
+    if fresh.id == cached.id:
+        await aside.restore_names(tools.store, parcel)
+        aside.discard(parcel, tools.root)
+    else:  # its old image stays under its digest, as after any pull of a tag that moved
+        await aside.put_back(tools.store, parcel, tools.root)
+        deeds.note(Leave(cached.id, ""), f"the tag moved to {fresh.id}; the old image stays as {cached.id}")
+    tools.ledger.strike(cached.id)
+
+
+async def _verified(tools: Tools, name: str) -> Image:
+    """The image that `name` stands for now, every blob read. Raises the `Fault` of the first that is not sound."""
+    image = await _now(tools, name)
+    if image is None:
+        raise Fault(Cause.RUNTIME_ERROR, f"containerd says that it pulled {name}, but has no such image")
+    tools.verifier.forget(tuple(blob.digest for blob in image.blobs))
+    report = await examine(tools.verifier, image, Depth.BLOBS)
+    if report.findings:
+        first = report.findings[0]
+        raise Fault(first.cause or Cause.UNKNOWN, f"the fresh copy is not sound: {first.detail}", first.evidence)
+    return image
+
+
+async def _now(tools: Tools, name: str) -> Image | None:
+    return next((image for image in await tools.store.cached() if normal(name) in image.names), None)
+
+
+async def settle(tools: Tools, say: Callable[[str], None]) -> None:
+    """Pay the debts that a killed process left: what was set aside is put back, what was mended is tidied up.
+
+    A debt that cannot be paid now (the runtime is away) stays in the ledger: `Fault`.
+    """
+    if tools.ledger.damage:
+        say(tools.ledger.damage)
+    for debt in tools.ledger.debts():
+        if debt.what == REPULL:
+            await aside.put_back(tools.store, aside.Parcel.from_json(debt.details), tools.root)
+        else:
+            await _tidy(tools, debt)
+        tools.ledger.strike(debt.id)
+        say(f"a {debt.what} of {debt.names[0] if debt.names else debt.id} was cut short: nothing is lost")
+
+
+async def _tidy(tools: Tools, debt: Debt) -> None:
+    """Delete what an unfinished repair left beside the store; a bad file has its first name there still."""
+    image = next((image for image in await tools.store.cached() if image.id == debt.id), None)
+    if image:
+        forget_bad_files(tools.root, {blob.digest for blob in image.blobs})

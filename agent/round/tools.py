@@ -1,0 +1,89 @@
+"""What mending takes, and how its deeds are told."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from agent.checks.cache import Verifier
+from agent.checks.view import View
+from agent.model import Action, Deed, Evict, Fault, Fetch, Image, Leave, Pull
+from agent.node.ledger import Ledger
+from agent.registry.credentials import Keyring
+from agent.round.diagnose import Seen
+from agent.round.verify import store_of
+from agent.runtime.runtime import Runtime
+from agent.runtime.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """``seconds`` is the deadline for climbing the rungs before anything is touched; ``seen`` hears of bytes pulled."""
+
+    view: View
+    ledger: Ledger
+    keyring: Keyring
+    verifier: Verifier
+    seconds: float
+    seen: Seen = field(default=lambda *_: None)
+
+    @property
+    def runtime(self) -> Runtime:
+        """The runtime. Raises `Fault` when it is away."""
+        if isinstance(self.view.runtime, Fault):
+            raise self.view.runtime
+        return self.view.runtime
+
+    @property
+    def store(self) -> Store:
+        """containerd's services. Raises `Fault` as `agent.round.verify.store_of`."""
+        return store_of(self.view.runtime)
+
+    @property
+    def root(self) -> Path:
+        """The content store's folder. The plan leaves everything alone where it cannot be reached."""
+        if self.store.content_root is None:
+            raise AssertionError("a plan without files has no deeds")
+        return self.store.content_root
+
+
+class Deeds:
+    """The actions of a plan as they are carried out, each with its outcome and its time."""
+
+    def __init__(self, image: Image) -> None:
+        self.done: list[Deed] = []
+        self._image = image
+
+    @contextmanager
+    def doing(self, action: Action) -> Iterator[None]:
+        """Carry out `action`; a `Fault` is its outcome, and is raised again."""
+        began = time.monotonic()
+        try:
+            yield
+        except Fault as fault:
+            self.note(action, f"failed: {fault.detail}", time.monotonic() - began)
+            raise
+        self.note(action, "done", time.monotonic() - began)
+
+    def note(self, action: Action, outcome: str, seconds: float = 0.0) -> None:
+        """Write a deed down."""
+        self.done.append(Deed(type(action).__name__.lower(), self._image.title, outcome, seconds))
+
+
+def planned(image: Image, plan: tuple[Action, ...]) -> tuple[Deed, ...]:
+    """What a plan would do, or why it does nothing."""
+    deeds = Deeds(image)
+    for action in plan:
+        deeds.note(action, _intent(action))
+    return tuple(deeds.done)
+
+
+def _intent(action: Action) -> str:
+    match action:
+        case Leave(reason=reason):
+            return reason
+        case Fetch(digests=digests) | Evict(digests=digests):
+            return f"would {type(action).__name__.lower()} {', '.join(digests)}"
+        case Pull(image=name):
+            return f"would pull {name}"
