@@ -40,6 +40,12 @@ class Node:
         lines = self.containerd.ctr("images", "list").splitlines()[1:]
         return {line.split()[0]: line.split()[2] for line in lines}
 
+    def blobs_of(self, name: str) -> list[str]:
+        """The digests of a single manifest's image: itself, its config and its layers."""
+        target = self.records()[name]
+        manifest = json.loads(self.containerd.blob(target).read_bytes())
+        return [target, manifest["config"]["digest"], *(each["digest"] for each in manifest["layers"])]
+
     def sound(self, built: Built) -> bool:
         """Whether every blob of an image lies in the store with the right bytes. Not the product's own code."""
         return all(
