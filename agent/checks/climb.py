@@ -62,9 +62,10 @@ class Climber:
         began = time.monotonic()
         ladder = Ladder()
         try:
-            ref = await ladder.rung("reference", text, _parse(text), str)
-            ladder.steps[:0] = await self._node_steps()
-            await self._climb(ref, ladder)
+            async with self._deadline.bound():
+                ref = await ladder.rung("reference", text, _parse(text), str)
+                ladder.steps[:0] = await self._node_steps()
+                await self._climb(ref, ladder)
         except Fault as fault:
             _note(fault, ladder, text)
         return judge(text, ladder.steps, time.monotonic() - began)
@@ -76,9 +77,10 @@ class Climber:
         began = time.monotonic()
         ladder = Ladder()
         try:
-            way = await self._way(name, ladder)
-            for host in _once(way.hosts):
-                ladder.steps.extend((await self._paths.ascend(host, name)).steps)
+            async with self._deadline.bound():
+                way = await self._way(name, ladder)
+                for host in _once(way.hosts):
+                    ladder.steps.extend((await self._paths.ascend(host, name)).steps)
         except Fault as fault:
             _note(fault, ladder, name)
         return judge(name, ladder.steps, time.monotonic() - began, goal="registry")
@@ -185,10 +187,10 @@ async def node_steps(view: View) -> tuple[Finding, ...]:
 
 
 def _note(fault: Fault, ladder: Ladder, subject: str) -> None:
-    """Write down a fault that no rung wrote: the deadline passed between two of them."""
-    last: Sequence[Finding] = ladder.steps[-1:]
-    if not last or last[0].detail != fault.detail:
-        ladder.steps.append(finding_of(fault, last[0].check if last else "reference", subject))
+    """Write down a fault that no rung wrote: the deadline passed during one of them, or between two."""
+    if not ladder.steps or ladder.steps[-1].detail != fault.detail:
+        check, at = ladder.at
+        ladder.steps.append(finding_of(fault, check, at or subject))
 
 
 async def _parse(text: str) -> ImageRef:

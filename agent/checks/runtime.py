@@ -10,9 +10,8 @@ async def runtime(view: View) -> Runtime:
     """Raises `Fault` (``runtime_unavailable``, ``runtime_error``)."""
     if isinstance(view.runtime, Fault):
         raise view.runtime
-    status = await view.runtime.cri.status()
-    if status.problem:
-        raise Fault(Cause.RUNTIME_ERROR, f"the runtime calls itself not ready: {status.problem}")
+    if problem := view.runtime.status.problem:
+        raise Fault(Cause.RUNTIME_ERROR, f"the runtime calls itself not ready: {problem}")
     return view.runtime
 
 

@@ -17,11 +17,7 @@ from agent.registry.apart import Judge, judge_here
 from agent.registry.platforms import Platform
 from agent.registry.trust import Trust
 from agent.runtime.channel import find_endpoint, open_channel, socket_path
-from agent.runtime.cri import Status
 from agent.runtime.runtime import Runtime, meet
-
-SHOWN_ENVIRONMENT = ("SSL_CERT_FILE", "SSL_CERT_DIR")
-NO_STATUS = Status("", {})
 
 
 class Eyes:
@@ -69,7 +65,7 @@ async def look(eyes: Eyes) -> View:
     root = HostRoot(_root(eyes, process, remarks))
     environ = process.environ if process else {}
     trust = read_trust(root, environ)
-    runtime, status = await _meet(eyes, root.prefix)
+    runtime = await _meet(eyes, root.prefix)
     proxies = ProxySettings.from_environ(environ)
     return View(
         runtime=runtime,
@@ -78,7 +74,7 @@ async def look(eyes: Eyes) -> View:
         resolver=read_resolver(root),
         trust=Trust.load(*(pem for _, pem in trust.blobs)),
         platform=_platform(),
-        certs_d=_certs_d(root, process, runtime, status),
+        certs_d=_certs_d(root, process, runtime),
         images_path=await _images_path(runtime),
         agent=eyes.agent,
         judge=eyes.judge,
@@ -93,7 +89,7 @@ async def runtime_of(eyes: Eyes) -> Runtime | Fault:
     """The runtime alone, for what asks no registry."""
     unread: list[str] = []
     root = _root(eyes, _process(eyes, unread), unread)
-    return (await _meet(eyes, root))[0]
+    return await _meet(eyes, root)
 
 
 def _process(eyes: Eyes, remarks: list[str]) -> Process | None:
@@ -122,12 +118,11 @@ def _root(eyes: Eyes, process: Process | None, remarks: list[str]) -> Path:
     return process.root
 
 
-async def _meet(eyes: Eyes, root: Path) -> tuple[Runtime | Fault, Status]:
+async def _meet(eyes: Eyes, root: Path) -> Runtime | Fault:
     try:
-        runtime = await meet(eyes.channel(), eyes.timeout, root)
-        return runtime, await runtime.cri.status()
+        return await meet(eyes.channel(), eyes.timeout, root)
     except Fault as fault:
-        return fault, NO_STATUS
+        return fault
 
 
 def _platform() -> Platform:
@@ -135,10 +130,10 @@ def _platform() -> Platform:
     return Platform(found.os, found.architecture, found.variant)
 
 
-def _certs_d(root: HostRoot, process: Process | None, runtime: Runtime | Fault, status: Status) -> tuple[Path, ...]:
-    version = runtime.version.version if isinstance(runtime, Runtime) else ""
+def _certs_d(root: HostRoot, process: Process | None, runtime: Runtime | Fault) -> tuple[Path, ...]:
+    told, version = (runtime.status.config, runtime.version.version) if isinstance(runtime, Runtime) else ({}, "")
     cmdline = process.cmdline if process else ()
-    return tuple(Path(path) for path in config_path(root, cmdline, status.config, version))
+    return tuple(Path(path) for path in config_path(root, cmdline, told, version))
 
 
 async def _images_path(runtime: Runtime | Fault) -> str:

@@ -94,12 +94,20 @@ async def settle(tools: Tools, say: Callable[[str], None]) -> None:
     if tools.ledger.damage:
         say(tools.ledger.damage)
     for debt in tools.ledger.debts():
-        if debt.what == REPULL:
-            await aside.put_back(tools.store, aside.Parcel.from_json(debt.details), tools.root)
-        else:
-            await _tidy(tools, debt)
+        name = debt.names[0] if debt.names else debt.id
+        try:
+            await _pay(tools, debt)
+            say(f"a {debt.what} of {name} was cut short: nothing is lost")
+        except (KeyError, TypeError, ValueError) as error:
+            say(f"what the ledger says of {name} makes no sense ({error!r}) and was struck off: verify {name}")
         tools.ledger.strike(debt.id)
-        say(f"a {debt.what} of {debt.names[0] if debt.names else debt.id} was cut short: nothing is lost")
+
+
+async def _pay(tools: Tools, debt: Debt) -> None:
+    if debt.what == REPULL:
+        await aside.put_back(tools.store, aside.Parcel.from_json(debt.details), tools.root)
+    else:
+        await _tidy(tools, debt)
 
 
 async def _tidy(tools: Tools, debt: Debt) -> None:

@@ -33,6 +33,11 @@ class Status:
     problem: str
     config: Mapping[str, object]
 
+    @property
+    def sandbox_image(self) -> str:
+        """The image of every pod's sandbox, as containerd 1.x is told of it; 2.x marks it as pinned instead."""
+        return str(self.config.get("sandboxImage") or "")
+
 
 @dataclass(frozen=True, slots=True)
 class CriImage:

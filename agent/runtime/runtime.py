@@ -5,7 +5,7 @@ from pathlib import Path
 
 import grpc.aio
 
-from agent.runtime.cri import Cri, Version
+from agent.runtime.cri import Cri, Status, Version
 from agent.runtime.store import Store, plugin_root
 
 CONTENT_PLUGIN = ("io.containerd.content.v1", "content")
@@ -17,6 +17,7 @@ class Runtime:
 
     cri: Cri
     version: Version
+    status: Status
     store: Store | None
 
 
@@ -26,12 +27,10 @@ async def meet(channel: grpc.aio.Channel, timeout: float, root: Path) -> Runtime
     Raises `Fault` (``runtime_unavailable``, ``runtime_error``).
     """
     cri = Cri(channel, timeout)
-    version = await cri.version()
-    store = await _store(channel, timeout, root) if version.name == "containerd" else None
-    return Runtime(cri, version, store)
-
-
-async def _store(channel: grpc.aio.Channel, timeout: float, root: Path) -> Store:
+    version, status = await cri.version(), await cri.status()
+    if version.name != "containerd":
+        return Runtime(cri, version, status, None)
     place = await plugin_root(channel, timeout, *CONTENT_PLUGIN)
     folder = root / place.lstrip("/") if place else None
-    return Store(channel, timeout, folder if folder and folder.is_dir() else None)
+    store = Store(channel, timeout, folder if folder and folder.is_dir() else None, status.sandbox_image)
+    return Runtime(cri, version, status, store)

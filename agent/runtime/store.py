@@ -1,7 +1,9 @@
 """containerd's own services in the namespace ``k8s.io``, and the cached images put together from them."""
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import grpc.aio
@@ -18,6 +20,7 @@ from agent.runtime.leases import Leases
 from agent.runtime.snapshots import Snapshots, users
 
 NAMESPACE = "k8s.io"
+DIGEST = re.compile(r"[a-z0-9]+:[0-9a-f]{32,128}")
 SNAPSHOT_LABEL = "containerd.io/gc.ref.snapshot."
 CONTENT_LABEL = "containerd.io/gc.ref.content."
 
@@ -29,10 +32,13 @@ class Store:
     not reachable (then blobs are read over gRPC, and nothing is repaired).
     """
 
-    def __init__(self, channel: grpc.aio.Channel, timeout: float, content_root: Path | None) -> None:
+    def __init__(
+        self, channel: grpc.aio.Channel, timeout: float, content_root: Path | None, sandbox_image: str = ""
+    ) -> None:
         metadata = (("containerd-namespace", NAMESPACE),)
         self._channel = channel
         self._timeout = timeout
+        self._sandbox_image = sandbox_image
         self.content_root = content_root
         self.content = Content(channel, metadata, timeout)
         self.images = Images(channel, metadata, timeout)
@@ -40,9 +46,11 @@ class Store:
         self.snapshots = Snapshots(channel, metadata, timeout)
 
     def blob_path(self, digest: str) -> Path | None:
-        """The file of a blob, whether or not it exists."""
+        """The file of a blob, whether or not it exists; None where files are out of reach."""
+        if self.content_root is None or not DIGEST.fullmatch(digest):
+            return None
         algorithm, _, encoded = digest.partition(":")
-        return self.content_root / "blobs" / algorithm / encoded if self.content_root else None
+        return self.content_root / "blobs" / algorithm / encoded
 
     async def cached(self) -> tuple[Image, ...]:
         """Every image of the namespace, the newest name first inside each. Reads records only, no blob."""
@@ -52,7 +60,9 @@ class Store:
         infos = {info.digest: info for info in await self.content.blobs()}
         holders = await self._holders(infos, names)
         in_use = await self._in_use(infos)
-        return tuple(_image(digest, records, infos, holders, in_use) for digest, records in sorted(names.items()))
+        images = (_image(digest, records, infos, holders, in_use) for digest, records in sorted(names.items()))
+        # containerd 1.6 marks nothing as pinned, not even the image that every pod's sandbox needs
+        return tuple(replace(i, pinned=i.pinned or self._sandbox_image in i.names) for i in images)
 
     async def _holders(self, infos: Mapping[str, BlobInfo], names: Iterable[str]) -> dict[str, set[str]]:
         """Who has each blob: target digests of this namespace, and the names of other namespaces."""

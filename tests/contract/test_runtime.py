@@ -39,8 +39,7 @@ def built(seed: str) -> Built:
 
 
 async def test_the_runtime_tells_its_name_and_is_ready_without_a_network(runtime: Runtime) -> None:
-    status = await runtime.cri.status()
-    assert (runtime.version.name, status.problem) == ("containerd", "")
+    assert (runtime.version.name, runtime.status.problem) == ("containerd", "")
     assert runtime.version.version[0].isdigit()
 
 
@@ -131,6 +130,15 @@ async def test_an_image_knows_the_containers_that_stand_on_it(
         assert pod.container_id in cached.in_use
     (cached,) = [each for each in await store.cached() if name in each.names]
     assert cached.in_use == ()
+
+
+async def test_the_sandbox_image_counts_as_pinned_though_old_versions_do_not_mark_it(
+    runtime: Runtime, store: Store, containerd: Containerd
+) -> None:
+    name = runtime.status.sandbox_image
+    assert name
+    containerd.pull(name)
+    assert [each.pinned for each in await store.cached() if name in each.names] == [True]
 
 
 async def test_blobs_are_read_over_grpc_as_they_lie_on_the_disk(
