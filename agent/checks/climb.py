@@ -7,7 +7,7 @@ manifest ends the search, as it does in containerd.
 import asyncio
 import contextlib
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from agent.causes import Cause

@@ -29,34 +29,36 @@ def test_the_scripted_registry_is_healthy_until_it_is_told_otherwise(agent: Agen
     assert "HEAD /v2/app/manifests/1" in scripted.asked()
 
 
-@pytest.mark.parametrize(
-    ("answer", "cause", "words"),
-    [
-        (hostile.error(401, "UNAUTHORIZED", "who are you"), "auth_required", "401"),
-        (hostile.error(403, "DENIED", "not for you"), "auth_missing_or_denied", "not for you"),
-        (hostile.reply(403), "auth_missing_or_denied", "403"),
-        (hostile.rate_limited("600"), "rate_limited", "429"),
-        (hostile.reply(429), "rate_limited", "429"),
-        (hostile.error(400, "NAME_INVALID", "no such form"), "invalid_reference", "no such form"),
-        (hostile.error(404, "MANIFEST_UNKNOWN"), "tag_not_found", "MANIFEST_UNKNOWN"),
-        (hostile.error(500, "UNKNOWN", "storage is away"), "registry_error", "500"),
-        (hostile.reply(500), "registry_error", "500"),
-        (hostile.reply(502), "registry_error", "502"),
-        (hostile.error(503, "UNAVAILABLE"), "registry_error", "503"),
-        (hostile.reply(418), "registry_error", "418"),
-        (hostile.login_page(), "registry_error", "HTML page"),
-        (hostile.hang_up, "connection_interrupted", "hung up"),
-        (hostile.reset, "connection_interrupted", "reset"),
-        (hostile.redirect("ftp://scripted.example/"), "registry_error", "ftp"),
-        (hostile.reply(307), "registry_error", "redirect without a place"),
-    ],
-)
-def test_each_answer_to_a_request_for_the_manifest_has_its_cause(
-    agent: Agent, scripted: Scripted, answer: Answer, cause: str, words: str
-) -> None:
-    outcome = diagnosed(agent, scripted, manifests(answer))
-    assert_fell(outcome, cause, "manifest", scripted.name)
-    assert words in outcome.only["summary"]
+REFUSALS: list[tuple[Answer, str, str]] = [
+    (hostile.error(401, "UNAUTHORIZED", "who are you"), "auth_required", "401"),
+    (hostile.error(403, "DENIED", "not for you"), "auth_missing_or_denied", "not for you"),
+    (hostile.reply(403), "auth_missing_or_denied", "403"),
+    (hostile.rate_limited("600"), "rate_limited", "429"),
+    (hostile.reply(429), "rate_limited", "429"),
+    (hostile.error(400, "NAME_INVALID", "no such form"), "invalid_reference", "no such form"),
+    (hostile.error(404, "MANIFEST_UNKNOWN"), "tag_not_found", "MANIFEST_UNKNOWN"),
+    (hostile.error(500, "UNKNOWN", "storage is away"), "registry_error", "500"),
+    (hostile.reply(500), "registry_error", "500"),
+    (hostile.reply(502), "registry_error", "502"),
+    (hostile.error(503, "UNAVAILABLE"), "registry_error", "503"),
+    (hostile.reply(418), "registry_error", "418"),
+    (hostile.login_page(), "registry_error", "HTML page"),
+    (hostile.hang_up, "connection_interrupted", "hung up"),
+    (hostile.reset, "connection_interrupted", "reset"),
+    (hostile.redirect("ftp://scripted.example/"), "registry_error", "ftp"),
+    (hostile.reply(307), "registry_error", "redirect without a place"),
+]
+
+
+def test_each_answer_to_a_request_for_the_manifest_has_its_cause(agent: Agent, scripted: Scripted) -> None:
+    """All in one command, each in a repository of its own."""
+    scripted.routes = {"/v2/": OPEN}
+    for number, (answer, _, _) in enumerate(REFUSALS):
+        scripted.routes |= {f"{method} /v2/app-{number}/*": answer for method in ("HEAD", "GET")}
+    outcome = agent.diagnose(*(f"{scripted.name}/app-{number}:1" for number in range(len(REFUSALS))))
+    for told, (_, cause, words) in zip(outcome.each(), REFUSALS, strict=True):
+        assert_fell(told, cause, "manifest", scripted.name)
+        assert words in told.only["summary"]
 
 
 @pytest.mark.parametrize(

@@ -80,31 +80,35 @@ def diagnosed(agent: Agent, scripted: Scripted, routes: dict[str, Answer], timeo
     return agent.diagnose(IMAGE, timeout=timeout)
 
 
-@pytest.mark.parametrize(
-    ("answer", "cause", "words"),
-    [
-        (hostile.redirect("https://nobody.example/blob"), "connect_refused", "nobody.example"),
-        (hostile.redirect("https://nonesuch.example/blob"), "dns_not_found", "nonesuch.example"),
-        (hostile.redirect("https://blackhole.example/blob"), "connect_timeout", "blackhole.example"),
-        (hostile.redirect_circle(), "registry_error", "more than 10 times"),
-        (hostile.redirect(BLOB), "registry_error", "circle"),
-        (hostile.redirect("http://127.0.0.1:5000/blob"), "registry_error", "loopback"),
-        (hostile.redirect("http://[::ffff:7f00:1]/blob"), "registry_error", "loopback"),
-        (hostile.redirect("http://2130706433/blob"), "registry_error", "loopback"),
-        (hostile.reply(403), "blob_forbidden", "403"),
-        (hostile.reply(404), "registry_content_corrupt", "does not have"),
-        (hostile.reply(503), "registry_error", "503"),
-        (hostile.rate_limited(), "rate_limited", "429"),
-        (hostile.hang_up, "connection_interrupted", "hung up"),
-        (hostile.reply(200, body=b"short"), "registry_content_corrupt", "5 bytes"),
-    ],
-)
-def test_each_way_to_lose_a_blob_has_its_cause(
-    agent: Agent, scripted: Scripted, answer: Answer, cause: str, words: str
-) -> None:
-    outcome = diagnosed(agent, scripted, hostile.serving("app", "1", APP) | {BLOB: answer}, timeout=3)
-    assert_fell(outcome, cause, "blobs", scripted.name)
-    assert words in outcome.only["summary"]
+LOSSES: list[tuple[Answer, str, str]] = [
+    (hostile.redirect("https://nobody.example/blob"), "connect_refused", "nobody.example"),
+    (hostile.redirect("https://nonesuch.example/blob"), "dns_not_found", "nonesuch.example"),
+    (hostile.redirect("https://blackhole.example/blob"), "connect_timeout", "blackhole.example"),
+    (hostile.redirect_circle(), "registry_error", "more than 10 times"),
+    (hostile.redirect("circle"), "registry_error", "circle"),
+    (hostile.redirect("http://127.0.0.1:5000/blob"), "registry_error", "loopback"),
+    (hostile.redirect("http://[::ffff:7f00:1]/blob"), "registry_error", "loopback"),
+    (hostile.redirect("http://2130706433/blob"), "registry_error", "loopback"),
+    (hostile.reply(403), "blob_forbidden", "403"),
+    (hostile.reply(404), "registry_content_corrupt", "does not have"),
+    (hostile.reply(503), "registry_error", "503"),
+    (hostile.rate_limited(), "rate_limited", "429"),
+    (hostile.hang_up, "connection_interrupted", "hung up"),
+    (hostile.reply(200, body=b"short"), "registry_content_corrupt", "5 bytes"),
+]
+
+
+def test_each_way_to_lose_a_blob_has_its_cause(agent: Agent, scripted: Scripted) -> None:
+    """All in one command, each in a repository of its own."""
+    for number, (answer, _, _) in enumerate(LOSSES):
+        blob = {f"/v2/app-{number}/blobs/{APP.layers[0].digest}": answer}
+        scripted.routes |= (
+            hostile.serving(f"app-{number}", "1", APP) | blob | {f"/v2/app-{number}/blobs/circle": answer}
+        )
+    outcome = agent.diagnose(*(f"{scripted.name}/app-{number}:1" for number in range(len(LOSSES))), timeout=4)
+    for told, (_, cause, words) in zip(outcome.each(), LOSSES, strict=True):
+        assert_fell(told, cause, "blobs", scripted.name)
+        assert words in told.only["summary"]
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from stage.authority import Authority
 from stage.containerd import Containerd
 from stage.hostile import Scripted
 from stage.images import image, layer
+from stage.listeners import Connection, Request
 from stage.names import Nameserver
 from stage.namespaces import BLACK_HOLE
 from tests.node.command import HERE, Agent
@@ -74,3 +75,19 @@ def test_a_hundred_images_of_one_registry_find_the_way_to_it_once(agent: Agent) 
     assert {each["summary"] for each in outcome.images} == {"can be pulled"}
     ways = {step["seconds"] for each in outcome.images for step in each["steps"] if step["step"] == "tls"}
     assert len(ways) == 1
+
+
+def test_many_answers_that_are_each_in_time_do_not_outlast_the_deadline(agent: Agent, scripted: Scripted) -> None:
+    """Ten redirects over one connection, each told after half a second: too much in all, and no one's fault."""
+
+    def onward(connection: Connection, request: Request) -> None:
+        connection.pause(0.5)
+        hostile.redirect(f"{request.path}.")(connection, request)
+
+    scripted.routes = {"GET /v2/": hostile.document({}), "/v2/*": onward, "HEAD /v2/*": onward}
+    outcome = agent.diagnose(f"{scripted.name}/app:1", timeout=2)
+    told = outcome.only
+    assert (outcome.status, told["verdict"], told["cause"], told["scope"]) == (3, "unknown", "unknown", "-")
+    assert (outcome.fall["step"], outcome.fall["host"]) == ("manifest", scripted.name)
+    assert "the deadline of 2 s" in told["summary"]
+    assert told["seconds"] < 3
