@@ -140,7 +140,9 @@ def _command(commands: Commands, name: str, help_text: str) -> argparse.Argument
     command.add_argument(
         "--host-root", type=Path, metavar="DIR", help="where the node's files are (as containerd sees them)"
     )
-    command.add_argument("--timeout", type=_seconds, metavar="S", help="seconds for the whole of it (default: 30)")
+    command.add_argument(
+        "--timeout", type=_seconds, metavar="S", help="seconds for the whole of it (diagnose: 30 if not given)"
+    )
     _add_output(command)
     return command
 

@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import json
 import sys
 from collections.abc import AsyncIterator, Coroutine, Iterable
 from contextlib import asynccontextmanager
@@ -12,9 +11,8 @@ from agent import __version__
 from agent.checks.cache import Verifier
 from agent.checks.view import Limits, View
 from agent.config import Settings, SettingsError, example, load
-from agent.daemon import Daemon
 from agent.explain import explain
-from agent.model import Diagnosis, Fault, ImageReport, Verdict
+from agent.model import Diagnosis, Fault, Finding, Image, ImageReport, Verdict
 from agent.node.ledger import Ledger, LedgerBusy
 from agent.registry.credentials import Keyring
 from agent.registry.credentials import read as read_credentials
@@ -57,13 +55,19 @@ def start(options: argparse.Namespace) -> int:
         "node": _node,
         "run": _run,
     }
-    return asyncio.run(_guarded(commands[options.command](options, settings)))
+    # diagnose keeps its own deadline, so that it can tell what it knows by then; the daemon has none
+    limit = None if options.command in {"diagnose", "run"} else options.timeout
+    return asyncio.run(_guarded(commands[options.command](options, settings), limit))
 
 
-async def _guarded(command: Coroutine[None, None, int]) -> int:
+async def _guarded(command: Coroutine[None, None, int], limit: float | None) -> int:
     """A fault that stops a whole command is its answer: one line, and "could not tell"."""
     try:
-        return await command
+        async with asyncio.timeout(limit):
+            return await command
+    except TimeoutError:
+        print(f"node-agent: not done within {limit:g} s", file=sys.stderr)  # noqa: T201 - the contract
+        return UNKNOWN
     except Fault as fault:
         print(f"node-agent: {fault.cause}: {fault.detail}", file=sys.stderr)  # noqa: T201 - the contract
         return UNKNOWN
@@ -85,7 +89,7 @@ async def _eyes(options: argparse.Namespace, settings: Settings) -> AsyncIterato
     root = options.host_root or (Path(settings.host_root) if settings.host_root else None)
     eyes = Eyes(
         endpoint=options.runtime_endpoint or settings.runtime.endpoint,
-        timeout=settings.runtime.timeout,
+        timeout=min(settings.runtime.timeout, options.timeout or DEADLINE),
         host_root=root,
         agent=AGENT,
         limits=Limits(connect=settings.connect.timeout, dns=settings.dns.timeout, pull=settings.repair.pull_timeout),
@@ -140,7 +144,7 @@ async def _diagnose(options: argparse.Namespace, settings: Settings) -> int:
         if options.pull:
             found = tuple([await _proved(view, diagnosis, keyring) for diagnosis in found])
     if not as_text:
-        sys.stdout.write(document.diagnoses(found) + "\n")
+        sys.stdout.writelines(document.diagnoses(found))
     elif options.pull:
         for diagnosis in found:
             terminal.diagnosis(diagnosis)
@@ -163,8 +167,8 @@ async def _verify(options: argparse.Namespace, settings: Settings) -> int:
         store = store_of(await runtime_of(eyes))
         images = select(await store.cached(), names)
         depth = Depth(options.depth)
-        budget = Budget(settings.verify.bytes_per_second)
-        with progress("verifying", bytes_of(images) if depth is Depth.BLOBS else None) as seen:
+        total = bytes_of(images) if depth is Depth.BLOBS else None
+        with Budget(settings.verify.bytes_per_second) as budget, progress("verifying", total) as seen:
             verifier = Verifier(store, budget, settings.verify.concurrency, seen)
             reports = await verify(verifier, images, depth)
     return _show(options, reports, budget.spent, asyncio.get_running_loop().time() - began)
@@ -186,7 +190,7 @@ async def _repair(options: argparse.Namespace, settings: Settings) -> int:
     async with _eyes(options, settings) as eyes, _tools(options, settings, eyes) as (tools, budget):
         images = select(await tools.store.cached(), names)
         reports = await verify(tools.verifier, images, Depth.BLOBS)
-        mended = tuple([await repair(tools, report, dry=options.dry_run) for report in reports])
+        mended = tuple([await _mended(repair(tools, each, dry=options.dry_run), each.image) for each in reports])
     return _show(options, mended, budget.spent, asyncio.get_running_loop().time() - began)
 
 
@@ -194,9 +198,25 @@ async def _repull(options: argparse.Namespace, settings: Settings) -> int:
     began = asyncio.get_running_loop().time()
     names = _names(options.images)
     async with _eyes(options, settings) as eyes, _tools(options, settings, eyes) as (tools, budget):
-        reports = tuple([await repull(tools, name, await tools.store.cached()) for name in dict.fromkeys(names)])
+        reports = tuple([await _repulled(tools, name) for name in dict.fromkeys(names)])
     _show(options, reports, budget.spent, asyncio.get_running_loop().time() - began)
     return OK if all(report.verdict is Verdict.OK for report in reports) else BAD
+
+
+async def _repulled(tools: Tools, name: str) -> ImageReport:
+    async def work() -> ImageReport:
+        return await repull(tools, name, await tools.store.cached())
+
+    return await _mended(work(), Image(id="", names=(name,), blobs=()))
+
+
+async def _mended(work: Coroutine[None, None, ImageReport], image: Image) -> ImageReport:
+    """A runtime that goes away in the middle of one image is that image's answer; the others are told all the same."""
+    try:
+        return await work
+    except Fault as fault:
+        finding = Finding("cache", image.title, Verdict.UNKNOWN, fault.cause, fault.detail, fault.evidence)
+        return ImageReport(image, Verdict.UNKNOWN, (finding,))
 
 
 @asynccontextmanager
@@ -205,8 +225,12 @@ async def _tools(options: argparse.Namespace, settings: Settings, eyes: Eyes) ->
     keyring = _keyring(options.auth_file)
     view = await look(eyes)
     store = store_of(view.runtime)
-    budget = Budget(settings.verify.bytes_per_second)
-    with Ledger(Path(settings.state_dir) / "ledger.json") as ledger, pull_progress("pulling") as seen:
+    ledger_file = Path(settings.state_dir) / "ledger.json"
+    with (
+        Budget(settings.verify.bytes_per_second) as budget,
+        Ledger(ledger_file) as ledger,
+        pull_progress("pulling") as seen,
+    ):
         verifier = Verifier(store, budget, settings.verify.concurrency)
         tools = Tools(view, ledger, keyring, verifier, options.timeout or DEADLINE, seen)
         await settle(tools, lambda text: print(f"node-agent: {text}", file=sys.stderr))  # noqa: T201 - stderr
@@ -218,7 +242,7 @@ async def _node(options: argparse.Namespace, settings: Settings) -> int:
         view = await look(eyes)
         found = inventory.of(view, eyes.endpoint)
     if options.output == "json":
-        sys.stdout.write(json.dumps(found, indent=2, ensure_ascii=False) + "\n")
+        sys.stdout.write(document.inventory(found) + "\n")
     else:
         for title, values in found.items():
             Terminal().pairs(title, inventory.rows(values))
@@ -226,6 +250,8 @@ async def _node(options: argparse.Namespace, settings: Settings) -> int:
 
 
 async def _run(options: argparse.Namespace, settings: Settings) -> int:
+    from agent.daemon import Daemon  # noqa: PLC0415 - structlog and prometheus_client, which no other command needs
+
     async with _eyes(options, settings) as eyes:
         daemon = Daemon(settings, eyes, __version__)
         if not options.once:

@@ -4,7 +4,6 @@ The runtime may be absent at the start and come and go: a round then says so, an
 """
 
 import asyncio
-import contextlib
 import random
 import signal
 import time
@@ -44,9 +43,11 @@ class Daemon:
         self._eyes = eyes
         eyes.judge = JudgeApart()
         self._version = version
-        self._pace = Pace(settings.probe.per_registry_per_hour)
+        probe = settings.probe
+        self._pace = Pace(probe.per_registry_per_hour, probe.interval * (1 - probe.jitter) * 0.9)
         self._log = log.configure(settings.log.level)
-        self._settled = False
+        self._wanted: tuple[str, ...] = ()
+        self._complaint = ""
 
     async def run(self) -> int:
         """Serve and probe until SIGTERM or SIGINT; answers the exit status."""
@@ -110,17 +111,26 @@ class Daemon:
         await self._settle(view)
         findings = await node_steps(view)
         cached = await self._cached(view)
-        probe = self._settings.probe
-        wanted = registries(probe.registries, cached if probe.cached_images else ())
-        diagnoses = await self._probe(view, [name for name in wanted if self._pace.allows(name, time.time())])
-        return Report(trigger, findings, diagnoses, len(cached), seconds=time.monotonic() - began)
+        self._wanted = self._what_to_probe(cached)
+        asked = [name for name in self._wanted if self._pace.allows(name, time.time())]
+        diagnoses = await self._probe(view, asked)
+        count = None if cached is None else len(cached)
+        return Report(trigger, findings, diagnoses, self._wanted, count, time.monotonic() - began)
 
-    async def _cached(self, view: View) -> tuple[Image, ...]:
-        """The cached images, or none: that the runtime does not tell them is a finding of its own rung."""
+    async def _cached(self, view: View) -> tuple[Image, ...] | None:
+        """The cached images; None, and a line in the log, when they cannot be listed."""
         try:
             return await store_of(view.runtime).cached()
-        except Fault:
-            return ()
+        except Fault as fault:
+            self._complain(f"the cached images cannot be listed: {fault.detail}")
+            return None
+
+    def _what_to_probe(self, cached: tuple[Image, ...] | None) -> tuple[str, ...]:
+        """While the images cannot be listed, what was probed before is probed on."""
+        probe = self._settings.probe
+        if cached is None and probe.cached_images and self._wanted:
+            return self._wanted
+        return registries(probe.registries, cached or () if probe.cached_images else ())
 
     async def _probe(self, view: View, names: list[str]) -> tuple[Diagnosis, ...]:
         probe = self._settings.probe
@@ -137,16 +147,25 @@ class Daemon:
         return diagnoses
 
     async def _settle(self, view: View) -> None:
-        """Pay the debts of a process that was killed, once, as soon as the runtime answers."""
-        if self._settled:
+        """Pay the debts of a process that was killed, as soon as the runtime answers."""
+        ledger_file = Path(self._settings.state_dir) / "ledger.json"
+        if not ledger_file.exists():
             return
-        with contextlib.suppress(Fault, LedgerBusy):  # not now: the next round tries again
+        try:
             store = store_of(view.runtime)
-            with Ledger(Path(self._settings.state_dir) / "ledger.json") as ledger:
-                verifier = Verifier(store, Budget(self._settings.verify.bytes_per_second), 1)
-                tools = Tools(view, ledger, Keyring(), verifier, self._settings.probe.deadline)
+            with Ledger(ledger_file) as ledger, Budget(self._settings.verify.bytes_per_second) as budget:
+                tools = Tools(view, ledger, Keyring(), Verifier(store, budget, 1), self._settings.probe.deadline)
                 await settle(tools, self._log.warning)
-            self._settled = True
+        except LedgerBusy:
+            return  # a command is at work on them
+        except Fault as fault:
+            self._complain(f"debts of an earlier run are not paid yet: {fault.detail}")
+
+    def _complain(self, text: str) -> None:
+        """A line in the log, once for as long as it stays the same."""
+        if text != self._complaint:
+            self._log.warning(text)
+        self._complaint = text
 
 
 async def _beat(health: Health) -> None:

@@ -110,6 +110,7 @@ class Image:
     ``id`` is the target digest. ``blobs`` are those on this node: other platforms' manifests and discarded
     layers are absent by right; ``lost`` are digests that must have a record and have none. ``in_use`` names the
     containers (and pulls that unpack) on its snapshots, ``shared`` the images and namespaces that have a blob of it.
+    ``unpacked_only``: a layer is here as a snapshot and not as a blob, so an eviction could not be undone.
     """
 
     id: str
@@ -119,6 +120,7 @@ class Image:
     pinned: bool = False
     in_use: tuple[str, ...] = ()
     shared: tuple[str, ...] = ()
+    unpacked_only: bool = False
 
     @property
     def title(self) -> str:
@@ -149,6 +151,12 @@ class Diagnosis:
     summary: str
     steps: tuple[Finding, ...]
     seconds: float
+
+    @property
+    def digest(self) -> str | None:
+        """What the reference stands for in the registry, once a host answered for its manifest."""
+        found = (step.detail for step in self.steps if step.check == "manifest" and step.verdict is Verdict.OK)
+        return next(found, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,10 +215,15 @@ class ImageReport:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What one round saw: the node's own checks, and the registries. ``cached`` images; ``seconds`` of it all."""
+    """What one round saw: the node's own checks, and the registries that it asked.
+
+    ``wanted`` are all that are probed, also those whose turn it was not; ``cached`` counts the images, None when they
+    could not be listed; ``seconds`` is the time of the whole round.
+    """
 
     trigger: Trigger
     findings: tuple[Finding, ...] = ()
     diagnoses: tuple[Diagnosis, ...] = ()
-    cached: int = 0
+    wanted: tuple[str, ...] = ()
+    cached: int | None = None
     seconds: float = 0.0

@@ -33,14 +33,17 @@ def plan_repair(
 
 
 def plan_repull(image: Image | None, wanted: str, origin: Diagnosis, *, files: bool) -> tuple[Action, ...]:
-    """How to get a fresh copy of the reference `wanted`; `image` is the cached one, None when there is none."""
-    if image is None:
+    """How to get a fresh copy of the reference `wanted`; `image` is the cached one, None when there is none.
+
+    A tag that has moved is a plain pull: the image that it names now is not here, and the old one stays as it is.
+    """
+    if image is None or origin.digest not in {None, image.id}:
         return (
             (Pull(wanted),)
             if origin.verdict is not Verdict.BAD
             else (Leave(wanted, f"cannot be pulled: {origin.summary}"),)
         )
-    refused = _refusal(origin, files=files) or _keeper(image)
+    refused = _refusal(origin, files=files) or keeper(image)
     if refused:
         return (Leave(wanted, refused),)
     return (Evict(image.id, tuple(blob.digest for blob in image.blobs)), Pull(wanted))
@@ -62,7 +65,7 @@ def _without_tag(name: str) -> str:
 
 def _refusal(origin: Diagnosis | None, *, files: bool) -> str:
     if not files:
-        return "the files of the content store cannot be reached: mount containerd's root directory"
+        return "the files of the content store cannot be reached, or its namespaces are isolated"
     if origin is None:
         return "it has no name in a registry to pull it from"
     if origin.verdict is not Verdict.OK:
@@ -70,14 +73,16 @@ def _refusal(origin: Diagnosis | None, *, files: bool) -> str:
     return ""
 
 
-def _keeper(image: Image) -> str:
-    """Why `image` must not be evicted, if so."""
+def keeper(image: Image) -> str:
+    """Why `image` must not be evicted; empty if it may."""
     if image.pinned:
-        return "it is pinned"
+        return "it is pinned, or the sandbox image of every pod"
     if image.in_use:
         return f"it is in use by {_few(image.in_use)}"
     if image.shared:
         return f"it shares blobs with {_few(image.shared)}"
+    if image.unpacked_only or image.lost:
+        return "layers of it are here only unpacked, or records are gone: the old copy could not be put back"
     return ""
 
 

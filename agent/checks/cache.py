@@ -7,6 +7,7 @@ unpacked, pulls under way. An image that changes while it is looked at is ``unkn
 import asyncio
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from agent.causes import Cause
 from agent.checks.ladder import finding_of
@@ -16,6 +17,7 @@ from agent.runtime.channel import Absent
 from agent.runtime.store import Store
 
 CHECK = "cache"
+DAMAGE = frozenset({Cause.BLOB_CORRUPT, Cause.BLOB_TRUNCATED, Cause.BLOB_MISSING})
 LEASE_SECONDS = 3600.0
 
 
@@ -56,10 +58,10 @@ class Verifier:
 
     async def _in_flux(self, image: Image) -> bool:
         """Whether the image or one of its blobs went away since it was listed: then somebody is at work on it."""
-        records = await self._store.images.records()
-        if not any(record.digest == image.id for record in records):
+        record = await self._store.images.record(image.names[0])
+        if record is None or record.digest != image.id:
             return True
-        infos = [await self._store.content.info(blob.digest) for blob in image.blobs]
+        infos = await asyncio.gather(*(self._store.content.info(blob.digest) for blob in image.blobs))
         return any(info is None for info in infos)
 
     async def _blob(self, blob: Blob, *, read: bool) -> Finding:
@@ -75,10 +77,15 @@ class Verifier:
             async with self._slots:
                 await (self._read(blob) if read else self._compare_size(blob))
         except Fault as fault:
-            return finding_of(fault, CHECK, blob.digest, time.monotonic() - began)
+            found = finding_of(fault, CHECK, blob.digest, time.monotonic() - began)
+            return found if await self._is_damage(fault, blob) else replace(found, verdict=Verdict.UNKNOWN)
         except Stopped:
             return Finding(CHECK, blob.digest, Verdict.UNKNOWN, Cause.UNKNOWN, "the verification was stopped")
         return Finding(CHECK, blob.digest, Verdict.OK, seconds=time.monotonic() - began)
+
+    async def _is_damage(self, fault: Fault, blob: Blob) -> bool:
+        """A runtime that went away is none, nor is a file that went with its record."""
+        return fault.cause in DAMAGE and await self._store.content.info(blob.digest) is not None
 
     async def _compare_size(self, blob: Blob) -> None:
         path = self._store.blob_path(blob.digest)

@@ -84,9 +84,12 @@ class Paths:
             here = (scheme, name, port) == (host.scheme, host.host, host.port)  # and not where a redirect leads
             return first if here and first.reusable else await self._opener(host)(scheme, name, port)
 
-        limit = self._deadline.left(self._view.limits.answer)
-        async with first, Client(host, namespace, open_first, self._view.agent, limit=limit) as client:
+        async with first, self._client(host, namespace, open_first) as client:
             return await ladder.rung("registry", host.name, registry.registry(client), registry.tell)
+
+    def _client(self, host: Host, namespace: str, opener: Opener) -> Client:
+        limit = self._deadline.left(self._view.limits.answer)
+        return Client(host, namespace, opener, self._view.agent, limit=limit)
 
     async def _open(self, target: Host, ladder: Ladder) -> Stream:
         """The rungs proxy, dns, connect and tls for one target."""

@@ -88,7 +88,7 @@ class Verify(Section, frozen=True):
     """Reading the cached images again, to find what is corrupt."""
 
     bytes_per_second: Annotated[
-        Bytes | None, _means("Most bytes that the background scan reads in a second; no limit if left out", 65536)
+        Bytes | None, _means("Most bytes that verifying reads in a second; no limit if left out", 65536)
     ] = None
     concurrency: Annotated[int, _means("Files that are read at the same time", 1, 16)] = 2
 

@@ -221,6 +221,9 @@ ASKED: Mapping[Cause, tuple[str, ...]] = {
             "the image again."
         ),
         "If it is right there, go round or flush the proxy or pull-through cache that this node uses.",
-        "If only this node repeats it, a bad partial download is kept: node-agent repair IMAGE",
+        (
+            "If only this node repeats it, it keeps a bad part in /var/lib/containerd/io.containerd.content.v1.content/"
+            "ingest: stop containerd, empty that folder, start it."
+        ),
     ),
 }

@@ -163,8 +163,8 @@ NODE: Mapping[Cause, tuple[str, ...]] = {
             "The directory or record of an unpacked layer is missing, while the image still counts as present. "
             "Pulling again does not unpack it anew."
         ),
-        "node-agent verify IMAGE",
-        "node-agent repair IMAGE (drops the chain and unpacks it again); never delete in .../snapshots by hand.",
+        "node-agent repull IMAGE (evicts it with its unpacked layers, where nothing else uses them)",
+        "Where pods use it: kubectl drain NODE first. Never delete in .../snapshots by hand.",
     ),
     Cause.SNAPSHOT_CORRUPT: (
         "unpacked layer with wrong files",
@@ -172,8 +172,8 @@ NODE: Mapping[Cause, tuple[str, ...]] = {
             "Files that containers of this image run are not those of its layer: changed, empty, lost or extra. "
             "The runtime never looks; typical after power loss."
         ),
-        "node-agent verify --depth full IMAGE",
-        "node-agent repair IMAGE; pods that use it now keep the damage until they are restarted.",
+        "kubectl drain NODE --ignore-daemonsets: what runs on the image keeps its unpacked layers",
+        "node-agent repull IMAGE (evicts it with its unpacked layers); last -x reboot shutdown | head",
     ),
     Cause.METADATA_BROKEN: (
         "runtime's databases that contradict each other",
@@ -181,7 +181,8 @@ NODE: Mapping[Cause, tuple[str, ...]] = {
             "containerd's own database and the snapshotter's disagree about which layers exist. This cannot be "
             "mended through the runtime's interface."
         ),
-        "kubectl drain NODE --ignore-daemonsets; systemctl stop kubelet containerd",
+        "If only a record is gone: node-agent repair IMAGE (pulls what has none).",
+        "Else kubectl drain NODE --ignore-daemonsets; systemctl stop kubelet containerd",
         "Move /var/lib/containerd aside, then systemctl start containerd kubelet; kubectl uncordon NODE",
     ),
     Cause.INGEST_STUCK: (
@@ -191,7 +192,11 @@ NODE: Mapping[Cause, tuple[str, ...]] = {
             "bad and is resumed for ever."
         ),
         "ctr -n k8s.io content active; journalctl -u containerd | grep -E 'locked for|failed commit'",
-        "node-agent repair IMAGE (aborts it where no writer lives); else systemctl restart containerd frees the lock.",
+        "systemctl restart containerd frees the lock.",
+        (
+            "A bad part goes with: systemctl stop containerd; rm -r "
+            "/var/lib/containerd/io.containerd.content.v1.content/ingest/*; systemctl start containerd"
+        ),
     ),
     Cause.UNKNOWN: (
         "cause that the text does not tell",

@@ -38,14 +38,12 @@ class Debt:
     """An image that was, or is about to be, evicted and is not yet proved to be back.
 
     ``id`` is its target digest, ``names`` what it has to be called again, ``what`` the work in hand
-    ("repull", "repair"), ``quarantined`` where each bad file was set aside (old path → new path),
-    ``details`` any JSON the one who owes it wants to find again, ``since`` epoch seconds.
+    ("repull", "repair"), ``details`` any JSON the one who owes it wants to find again, ``since`` epoch seconds.
     """
 
     id: str
     names: tuple[str, ...]
     what: str
-    quarantined: Mapping[str, str] = field(default_factory=dict)
     details: Mapping[str, Any] = field(default_factory=dict)
     since: float = 0.0
 
@@ -137,14 +135,13 @@ def _parse(path: Path) -> list[Debt]:
 
 
 def _debt(record: dict[str, Any]) -> Debt:
-    names, quarantined = record["names"], record["quarantined"]
+    names = record["names"]
     if not isinstance(names, list) or not isinstance(record["details"], dict):
         raise TypeError("not a debt")
     return Debt(
         id=str(record["id"]),
         names=tuple(str(name) for name in names),
         what=str(record["what"]),
-        quarantined={str(old): str(new) for old, new in quarantined.items()},
         details=record["details"],
         since=float(record["since"]),
     )
@@ -156,7 +153,6 @@ def _record(debt: Debt) -> dict[str, Any]:
         "id": debt.id,
         "names": list(debt.names),
         "what": debt.what,
-        "quarantined": dict(debt.quarantined),
         "details": dict(debt.details),
         "since": debt.since,
     }

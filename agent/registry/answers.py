@@ -10,9 +10,9 @@ from enum import StrEnum
 
 from agent.causes import Cause
 from agent.model import Fault
+from agent.quoting import quote
 from agent.registry import limits
 from agent.registry.messages import Response, Url
-from agent.registry.quoting import quote
 
 
 class Phase(StrEnum):

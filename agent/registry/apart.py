@@ -1,6 +1,6 @@
 """Chains judged in a process apart, for a daemon that has to stay small.
 
-Judging takes the library cryptography, which adds 13 MiB to a process for good (bench/), and a probe meets the same few
+Judging takes the library cryptography, which adds 11 MiB to a process for good (bench/), and a probe meets the same few
 chains again and again. So the daemon has each chain judged by a short-lived child, which is given the chain and those
 anchors that may matter, and remembers what was found good for an hour. Commands judge by themselves: they end soon.
 """
@@ -54,9 +54,12 @@ class JudgeApart:
 
 
 async def _ask(question: bytes) -> bytes:
-    child = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "agent.registry.apart", stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
-    )
+    pipe, nowhere = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
+    command = (sys.executable, "-P", "-m", "agent.registry.apart")  # -P: nothing is imported from the current folder
+    try:
+        child = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe, stderr=nowhere)
+    except OSError as error:
+        raise Fault(Cause.UNKNOWN, f"the certificate could not be judged: {error.strerror}") from None
     try:
         answer, _ = await asyncio.wait_for(child.communicate(question), SECONDS)
     except TimeoutError:

@@ -14,10 +14,10 @@ from urllib.parse import urlencode
 
 from agent.causes import Cause
 from agent.model import Credential, Fault
+from agent.quoting import quote
 from agent.registry import answers, redirects
 from agent.registry.challenges import Challenge
 from agent.registry.messages import Request, Response, Url
-from agent.registry.quoting import quote
 
 __all__ = ["Authorization", "Challenge", "Dance", "authorize", "basic_value", "usable"]
 

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 from agent.causes import Cause
 from agent.model import Fault
+from agent.quoting import quote
 from agent.registry.names import matches, shown_names
-from agent.registry.quoting import quote
 from agent.registry.trust import Trust, issuer_of, subject_of
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from urllib.parse import unquote
 
 from agent.causes import Cause
 from agent.model import Credential, Fault, ImageRef
+from agent.quoting import quote
 from agent.registry import answers, globs
-from agent.registry.quoting import quote
 
 _HUB_KEY = "index.docker.io"
 _LISTED = 10

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from agent.quoting import quote
 from agent.registry import hostpaths
-from agent.registry.quoting import quote
 
 PULL, RESOLVE = "pull", "resolve"
 EVERYTHING = frozenset({PULL, RESOLVE, "push", "referrers"})

@@ -13,9 +13,9 @@ from urllib.parse import urlsplit
 
 from agent.causes import Cause
 from agent.model import Fault, ImageRef
+from agent.quoting import quote
 from agent.registry import hostfile, hostpaths
 from agent.registry.hostfile import EVERYTHING, PULL, RESOLVE, Pair, Section
-from agent.registry.quoting import quote
 
 _HUB, _HUB_HOST = "docker.io", "registry-1.docker.io"
 _PORTS = {"http": 80, "https": 443}

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 
 from agent.causes import Cause
 from agent.model import Fault
+from agent.quoting import quote
 from agent.registry import answers
 from agent.registry.platforms import Platform
-from agent.registry.quoting import quote
 
 __all__ = [
     "ACCEPT",

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from agent.causes import Cause
 from agent.model import Fault
+from agent.quoting import quote
 from agent.registry import hostpaths
 from agent.registry.hosts import Host
-from agent.registry.quoting import quote
 from agent.registry.trust import Trust
 
 

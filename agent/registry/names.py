@@ -7,7 +7,7 @@ only; an address needs an IP SAN; the common name never counts.
 import ipaddress
 from typing import TYPE_CHECKING
 
-from agent.registry.quoting import quote
+from agent.quoting import quote
 
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate, SubjectAlternativeName

@@ -11,8 +11,8 @@ import socket
 
 from agent.causes import Cause
 from agent.model import Fault
+from agent.quoting import quote
 from agent.registry.messages import Response, Url
-from agent.registry.quoting import quote
 
 MOST = 10
 _STATUSES = frozenset({301, 302, 303, 307, 308})

@@ -9,12 +9,12 @@ from collections.abc import Awaitable, Callable, Iterable
 
 from agent.causes import Cause
 from agent.model import Credential, Fault
+from agent.quoting import mask
 from agent.registry import answers, auth, challenges, redirects
 from agent.registry.answers import Phase
 from agent.registry.auth import Authorization
 from agent.registry.challenges import Challenge
 from agent.registry.messages import Request, Response, Url
-from agent.registry.quoting import mask
 from agent.registry.stream import BODY_LIMIT, EVERYTHING, Stream, Take
 
 Opener = Callable[[str, str, int], Awaitable[Stream]]

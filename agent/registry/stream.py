@@ -16,8 +16,8 @@ import h11
 
 from agent.causes import Cause
 from agent.model import Fault
+from agent.quoting import quote
 from agent.registry.messages import Headers, Request, Response
-from agent.registry.quoting import quote
 
 HEADER_LIMIT = 65_536
 BODY_LIMIT = 65_536

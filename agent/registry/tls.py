@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from agent.causes import Cause
 from agent.model import Fault
-from agent.registry.quoting import quote
+from agent.quoting import quote
 from agent.registry.stream import Pipe, Stream
 
 Client = Sequence[tuple[Path, Path | None]]

@@ -10,7 +10,7 @@ import h11
 
 from agent.causes import Cause
 from agent.model import Fault
-from agent.registry.quoting import quote
+from agent.quoting import quote
 from agent.registry.stream import HEADER_LIMIT, Pipe, Stream
 
 

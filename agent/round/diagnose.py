@@ -14,6 +14,7 @@ from agent.model import Credential, Diagnosis, Fault, Verdict
 from agent.registry.credentials import Keyring
 from agent.registry.reference import parse
 from agent.runtime.runtime import Runtime
+from agent.runtime.store import Store
 
 Told = Callable[[Diagnosis], None]
 Seen = Callable[[int, int], None]
@@ -56,9 +57,12 @@ async def _pull(runtime: Runtime, timeout: float, diagnosis: Diagnosis, keyring:
     before = await _names(runtime)
     began = time.monotonic()
     image_id = await pull_with(runtime, name, keyring.lookup(ref), timeout, seen)
-    seconds = time.monotonic() - began
-    await _remove_new(runtime, before, name, image_id)
-    return f"pulled by containerd in {seconds:.1f} s"
+    told = f"pulled by {runtime.version.name} in {time.monotonic() - began:.1f} s"
+    try:
+        await _remove_new(runtime, before, name, image_id)
+    except Fault as fault:
+        return f"{told}, but it could not be removed again: {fault.detail}"
+    return told
 
 
 async def pull_with(runtime: Runtime, name: str, credentials: Sequence[Credential], timeout: float, seen: Seen) -> str:
@@ -90,7 +94,13 @@ async def _remove_new(runtime: Runtime, before: dict[str, str], pulled: str, ima
         if image_id not in before:
             await runtime.cri.remove(image_id)
         return
+    if not new or await _is_in_use(runtime.store, new):
+        return
     for name in sorted(new):
         await runtime.store.images.delete(name)
-    if new:
-        await runtime.store.leases.collect()
+    await runtime.store.leases.collect()
+
+
+async def _is_in_use(store: Store, names: set[str]) -> bool:
+    """Whether a container stands on the image by now: a pod may have named the same digest."""
+    return any(image.in_use for image in await store.cached() if names & set(image.names))

@@ -16,6 +16,7 @@ from agent.node.trust import read_trust
 from agent.registry.apart import Judge, judge_here
 from agent.registry.platforms import Platform
 from agent.registry.trust import Trust
+from agent.round.verify import normal_or_raw
 from agent.runtime.channel import find_endpoint, open_channel, socket_path
 from agent.runtime.runtime import Runtime, meet
 
@@ -120,7 +121,7 @@ def _root(eyes: Eyes, process: Process | None, remarks: list[str]) -> Path:
 
 async def _meet(eyes: Eyes, root: Path) -> Runtime | Fault:
     try:
-        return await meet(eyes.channel(), eyes.timeout, root)
+        return await meet(eyes.channel(), eyes.timeout, root, normal_or_raw)
     except Fault as fault:
         return fault
 

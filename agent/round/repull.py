@@ -12,12 +12,13 @@ from agent.checks.climb import Climber
 from agent.checks.ladder import Deadline
 from agent.model import Evict, Fault, Image, ImageReport, Leave, Pull, Verdict
 from agent.node.ledger import Debt
-from agent.plan import plan_repull
+from agent.plan import keeper, plan_repull, reference
 from agent.registry.reference import parse
 from agent.round.diagnose import pull_with
 from agent.round.tools import Deeds, Tools, planned
 from agent.round.verify import Depth, examine, normal
 from agent.runtime import aside
+from agent.runtime.layout import QUARANTINE
 from agent.runtime.replace import forget_bad_files
 
 REPULL = "repull"
@@ -26,18 +27,27 @@ REPULL = "repull"
 async def repull(tools: Tools, name: str, images: Sequence[Image]) -> ImageReport:
     """A fresh copy of the reference `name`; where that cannot be had, the old one is there afterwards as before."""
     cached = next((image for image in images if normal(name) in image.names), None)
-    climber = Climber(tools.view, tools.keyring, Deadline(tools.seconds), fresh=True)
-    plan = plan_repull(cached, name, await climber.image(name), files=tools.store.content_root is not None)
     subject = cached or Image(id="", names=(normal(name),), blobs=())
+    wanted = (reference(subject) if name.startswith("sha256:") else name) or ""
+    if not wanted:
+        return _left(subject, "it has no name in a registry to pull it from")
+    climber = Climber(tools.view, tools.keyring, Deadline(tools.seconds), fresh=True)
+    plan = plan_repull(cached, wanted, await climber.image(wanted), files=tools.files)
     if isinstance(plan[0], Leave):
         return ImageReport(subject, Verdict.UNKNOWN, (), planned(subject, plan))
     deeds = Deeds(subject)
     try:
-        await (_renew(tools, cached, name, deeds) if cached else _pull(tools, name, deeds))
+        await (_renew(tools, cached, wanted, deeds) if cached and len(plan) > 1 else _pull(tools, wanted, deeds))
         verdict = Verdict.OK
-    except Fault:
-        verdict = Verdict.BAD  # the outcome of the deed says why
-    return ImageReport(await _now(tools, name) or subject, verdict, (), tuple(deeds.done))
+    except Fault as fault:  # the outcome of a deed says why, or nothing was begun
+        verdict = Verdict.BAD
+        if not deeds.done:
+            return _left(subject, fault.detail)
+    return ImageReport(await _now(tools, wanted) or subject, verdict, (), tuple(deeds.done))
+
+
+def _left(image: Image, reason: str) -> ImageReport:
+    return ImageReport(image, Verdict.UNKNOWN, (), planned(image, (Leave(image.id, reason),)))
 
 
 async def _pull(tools: Tools, name: str, deeds: Deeds) -> Image:
@@ -48,13 +58,14 @@ async def _pull(tools: Tools, name: str, deeds: Deeds) -> Image:
         return await _verified(tools, name)
 
 
-async def _renew(tools: Tools, cached: Image, name: str, deeds: Deeds) -> None:
+async def _renew(tools: Tools, listed: Image, name: str, deeds: Deeds) -> None:
     """Evict, pull, verify; whatever goes wrong, everything is put back before it is raised again."""
+    cached = await _still_free(tools, listed)
     parcel = await aside.pack(tools.store, cached)
-    tools.ledger.owe(Debt(cached.id, cached.names, REPULL, details=parcel.to_json(), since=time.time()))
+    tools.ledger.owe(Debt(cached.id, cached.names, REPULL, parcel.to_json(), since=time.time()))
     try:
         with deeds.doing(Evict(cached.id, tuple(blob.digest for blob in cached.blobs))):
-            await aside.set_aside(tools.store, cached, tools.root)
+            await aside.set_aside(tools.store, cached, parcel, tools.root)
         fresh = await _pull(tools, name, deeds)
     except BaseException:
         await aside.put_back(tools.store, parcel, tools.root)
@@ -63,10 +74,19 @@ async def _renew(tools: Tools, cached: Image, name: str, deeds: Deeds) -> None:
     if fresh.id == cached.id:
         await aside.restore_names(tools.store, parcel)
         aside.discard(parcel, tools.root)
-    else:  # its old image stays under its digest, as after any pull of a tag that moved
+    else:  # the tag moved just now: its old image stays under its digest, as after any pull
         await aside.put_back(tools.store, parcel, tools.root)
-        deeds.note(Leave(cached.id, ""), f"the tag moved to {fresh.id}; the old image stays as {cached.id}")
     tools.ledger.strike(cached.id)
+
+
+async def _still_free(tools: Tools, listed: Image) -> Image:
+    """The image as it is now, after the rungs took their time. Raises `Fault` if it must not be evicted any more."""
+    now = next((image for image in await tools.store.cached() if image.id == listed.id), None)
+    if now is None:
+        raise Fault(Cause.UNKNOWN, "it was removed meanwhile")
+    if reason := keeper(now):
+        raise Fault(Cause.UNKNOWN, reason)
+    return now
 
 
 async def _verified(tools: Tools, name: str) -> Image:
@@ -95,23 +115,22 @@ async def settle(tools: Tools, say: Callable[[str], None]) -> None:
         say(tools.ledger.damage)
     for debt in tools.ledger.debts():
         name = debt.names[0] if debt.names else debt.id
-        try:
-            await _pay(tools, debt)
-            say(f"a {debt.what} of {name} was cut short: nothing is lost")
-        except (KeyError, TypeError, ValueError) as error:
-            say(f"what the ledger says of {name} makes no sense ({error!r}) and was struck off: verify {name}")
+        lost = await _pay(tools, debt)
         tools.ledger.strike(debt.id)
+        end = f"{', '.join(lost)} is gone: pull it again" if lost else "nothing is lost"
+        say(f"a {debt.what} of {name} was cut short: {end}")
 
 
-async def _pay(tools: Tools, debt: Debt) -> None:
-    if debt.what == REPULL:
-        await aside.put_back(tools.store, aside.Parcel.from_json(debt.details), tools.root)
-    else:
-        await _tidy(tools, debt)
-
-
-async def _tidy(tools: Tools, debt: Debt) -> None:
-    """Delete what an unfinished repair left beside the store; a bad file has its first name there still."""
-    image = next((image for image in await tools.store.cached() if image.id == debt.id), None)
-    if image:
-        forget_bad_files(tools.root, {blob.digest for blob in image.blobs})
+async def _pay(tools: Tools, debt: Debt) -> tuple[str, ...]:
+    """The digests that could not be had back. Raises `Fault` for a debt that stays."""
+    if debt.what != REPULL:
+        forget_bad_files(tools.root, [str(digest) for digest in debt.details.get("digests", ())])
+        return ()
+    try:
+        parcel = aside.Parcel.from_json(debt.details)
+    except (KeyError, TypeError, ValueError) as error:
+        folder = tools.root / QUARANTINE
+        raise Fault(
+            Cause.UNKNOWN, f"the debt of {debt.id} makes no sense ({error!r}); its files are in {folder}"
+        ) from None
+    return await aside.put_back(tools.store, parcel, tools.root)

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from agent.causes import Cause
 from agent.checks.cache import Verifier
 from agent.checks.view import View
 from agent.model import Action, Deed, Evict, Fault, Fetch, Image, Leave, Pull
@@ -42,10 +43,15 @@ class Tools:
 
     @property
     def root(self) -> Path:
-        """The content store's folder. The plan leaves everything alone where it cannot be reached."""
+        """The content store's folder. Raises `Fault` (``unknown``) where it cannot be reached."""
         if self.store.content_root is None:
-            raise AssertionError("a plan without files has no deeds")
+            raise Fault(Cause.UNKNOWN, "the files of the content store cannot be reached: mount containerd's root")
         return self.store.content_root
+
+    @property
+    def files(self) -> bool:
+        """Whether files can be put aside, and adopted again afterwards."""
+        return self.store.content_root is not None and not self.store.isolated
 
 
 class Deeds:

@@ -45,8 +45,16 @@ def select(images: Sequence[Image], names: Iterable[str]) -> tuple[Image, ...]:
 
 
 def normal(name: str) -> str:
-    """The name that containerd's records use for a reference or an image ID."""
+    """The name that containerd's records use for a reference or an image ID. Raises `Fault` (``invalid_reference``)."""
     return name if name.startswith("sha256:") else str(parse(name))
+
+
+def normal_or_raw(name: str) -> str:
+    """The same for a name of the runtime's own configuration: one that does not parse stays as it is."""
+    try:
+        return normal(name)
+    except Fault:
+        return name
 
 
 async def verify(verifier: Verifier, images: Iterable[Image], depth: Depth) -> tuple[ImageReport, ...]:

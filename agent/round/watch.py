@@ -14,16 +14,22 @@ DEFAULT_PAUSE = 900.0
 
 
 class Pace:
-    """Probes per registry and hour, and the pauses that registries asked for. Pure: the caller tells the time."""
+    """Probes per registry and hour, and the pauses that registries asked for. Pure: the caller tells the time.
 
-    def __init__(self, per_hour: int) -> None:
+    ``least`` is the seconds between two probes of one name: rounds come more often while the runtime is away.
+    """
+
+    def __init__(self, per_hour: int, least: float = 0.0) -> None:
         self._per_hour = per_hour
+        self._least = least
+        self._last: dict[str, float] = {}
         self._asked: dict[str, deque[float]] = defaultdict(deque)
         self._paused: dict[str, float] = {}
 
-    def allows(self, registry: str, now: float) -> bool:
-        """Whether `registry` may be asked now; an allowed probe counts."""
-        if now < self._paused.get(registry, 0):
+    def allows(self, name: str, now: float) -> bool:
+        """Whether `name`, a registry or an image of one, may be asked for now; an allowed probe counts."""
+        registry = registry_of(name)
+        if now < self._paused.get(registry, 0) or now < self._last.get(name, -math.inf) + self._least:
             return False
         asked = self._asked[registry]
         while asked and asked[0] <= now - HOUR:
@@ -31,13 +37,21 @@ class Pace:
         if len(asked) >= self._per_hour:
             return False
         asked.append(now)
+        self._last[name] = now
         return True
 
     def heed(self, diagnosis: Diagnosis, now: float) -> None:
         """Pause a registry that answered 429, until the time that it named."""
         for step in diagnosis.steps:
             if step.cause is Cause.RATE_LIMITED:
-                self._paused[diagnosis.image] = now + _seconds(step.evidence.get("retry_after", ""))
+                pause = _seconds(step.evidence.get("retry_after", ""))
+                self._paused[registry_of(diagnosis.image)] = now + pause
+
+
+def registry_of(name: str) -> str:
+    """The registry of an image; a name without a repository is one itself."""
+    ref = _reference(name) if "/" in name else None
+    return ref.registry if ref else name
 
 
 def registries(configured: Iterable[str], images: Iterable[Image]) -> tuple[str, ...]:

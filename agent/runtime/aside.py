@@ -6,16 +6,21 @@ fails, `put_back` renames the files back and lets containerd adopt them; unpacke
 with the next container, which containerd unpacks from the blobs by itself.
 """
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from agent.model import Image, Role
+from agent.causes import Cause
+from agent.model import Blob, Fault, Image, Role
+from agent.runtime.blobs import Budget, examine
+from agent.runtime.census import SNAPSHOT_LABEL, snapshot_labels
 from agent.runtime.content import BlobInfo
 from agent.runtime.images import Record
-from agent.runtime.replace import FOLDER, quarantine
-from agent.runtime.store import SNAPSHOT_LABEL, Store
+from agent.runtime.layout import blob_file, disk_faults, kept_file, leave_quarantine, make_quarantine
+from agent.runtime.snapshots import Chains
+from agent.runtime.store import Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +40,9 @@ class Parcel:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Parcel":
-        """The parcel that `to_json` wrote."""
+        """The parcel that `to_json` wrote. Raises KeyError, TypeError or ValueError for anything else."""
         records = tuple(Record(**record) for record in value["records"])
-        return cls(value["image"], records, tuple(BlobInfo(**blob) for blob in value["blobs"]))
+        return cls(str(value["image"]), records, tuple(BlobInfo(**blob) for blob in value["blobs"]))
 
 
 async def pack(store: Store, image: Image) -> Parcel:
@@ -47,30 +52,43 @@ async def pack(store: Store, image: Image) -> Parcel:
     return Parcel(image.id, tuple(records), tuple(info for info in infos if info))
 
 
-async def set_aside(store: Store, image: Image, root: Path) -> None:
-    """Rename the files of all blobs away, forget the blobs and wait until snapshots and records are collected."""
-    folder = quarantine(root)
-    for blob in image.blobs:
-        _rename(_file(root, blob.digest), folder / _encoded(blob.digest))
+async def set_aside(store: Store, image: Image, parcel: Parcel, root: Path) -> None:
+    """Rename the files of all blobs away, forget the blobs and wait until snapshots and records are collected.
+
+    Raises `Fault`: also when a snapshot survives, since something stands on it that was not there before.
+    """
+    make_quarantine(root)
+    with disk_faults():
+        for blob in image.blobs:
+            _rename(blob_file(root, blob.digest), kept_file(root, blob.digest))
     for blob in image.blobs:
         if blob.role is Role.CONFIG:
             await _unlabel(store, blob.digest)
     for blob in image.blobs:
         await store.content.forget(blob.digest)
     await store.leases.collect()
+    await _expect_collected(store, parcel)
 
 
-async def put_back(store: Store, parcel: Parcel, root: Path) -> None:
-    """Undo `set_aside`, as far as it got; a blob that was pulled meanwhile is kept as it is."""
+async def put_back(store: Store, parcel: Parcel, root: Path) -> tuple[str, ...]:
+    """Undo `set_aside`, as far as it got, and answer the digests whose files are lost.
+
+    A blob that was pulled meanwhile is kept, if it is sound or there is no better one. Names come first: what they
+    point at is then referenced while it is adopted.
+    """
+    with disk_faults():
+        for info in parcel.blobs:
+            _choose(blob_file(root, info.digest), kept_file(root, info.digest), info)
+    await restore_names(store, parcel)
+    lost: list[str] = []
     for info in parcel.blobs:
-        file = _file(root, info.digest)
-        if not file.exists():
-            _rename(root / FOLDER / _encoded(info.digest), file)
-    for info in parcel.blobs:
-        if _file(root, info.digest).exists():
+        if blob_file(root, info.digest).exists():
             await store.content.adopt(_without_snapshots(info))
+        else:
+            lost.append(info.digest)
     await restore_names(store, parcel)
     discard(parcel, root)
+    return tuple(lost)
 
 
 async def restore_names(store: Store, parcel: Parcel) -> None:
@@ -95,11 +113,30 @@ async def wake(store: Store, target: str) -> None:
 
 def discard(parcel: Parcel, root: Path) -> None:
     """Delete the files aside: after a verified pull, or once they were put back."""
-    folder = root / FOLDER
+    with disk_faults():
+        for info in parcel.blobs:
+            kept_file(root, info.digest).unlink(missing_ok=True)
+    leave_quarantine(root)
+
+
+def _choose(file: Path, kept: Path, info: BlobInfo) -> None:
+    """Make the kept file the blob again, unless a sound one lies there already."""
+    if kept.exists() and (not file.exists() or (not _is_sound(file, info) and _is_sound(kept, info))):
+        kept.replace(file)
+
+
+def _is_sound(path: Path, info: BlobInfo) -> bool:
+    with contextlib.suppress(Fault):
+        examine(path, Blob(info.digest, info.size, Role.LAYER), Budget(None), lambda _: None)
+        return True
+    return False
+
+
+async def _expect_collected(store: Store, parcel: Parcel) -> None:
     for info in parcel.blobs:
-        (folder / _encoded(info.digest)).unlink(missing_ok=True)
-    if folder.is_dir() and not any(folder.iterdir()):
-        folder.rmdir()
+        for snapshotter, top in snapshot_labels(info).items():
+            if Chains(await store.snapshots.all(snapshotter)).depth(top):
+                raise Fault(Cause.UNKNOWN, f"the unpacked layers are held by something else: {top} is still there")
 
 
 def _without_snapshots(info: BlobInfo) -> BlobInfo:
@@ -110,18 +147,8 @@ def _without_snapshots(info: BlobInfo) -> BlobInfo:
 
 async def _unlabel(store: Store, config: str) -> None:
     info = await store.content.info(config)
-    for key in info.labels if info else ():
-        if key.startswith(SNAPSHOT_LABEL):
-            await store.content.label(config, key, "")
-
-
-def _encoded(digest: str) -> str:
-    return digest.partition(":")[2]
-
-
-def _file(root: Path, digest: str) -> Path:
-    algorithm, _, encoded = digest.partition(":")
-    return root / "blobs" / algorithm / encoded
+    for snapshotter in snapshot_labels(info) if info else ():
+        await store.content.label(config, SNAPSHOT_LABEL + snapshotter, "")
 
 
 def _rename(source: Path, target: Path) -> None:

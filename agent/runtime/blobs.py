@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Self
 
 from agent.causes import Cause
 from agent.model import Blob, Fault
@@ -52,8 +53,14 @@ class Budget:
         """How much to read at a time: a quarter of a second's worth, in whole pages, at most `BUFFER`."""
         return BUFFER if not self._rate else max(65536, min(BUFFER, int(self._rate / 4) // 4096 * 4096))
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def close(self) -> None:
-        """Make every reader stop at its next chunk."""
+        """Make every reader stop at its next chunk: a thread cannot be cancelled."""
         self._closed.set()
 
 

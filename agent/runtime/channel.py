@@ -1,5 +1,6 @@
 """Finding the runtime's socket, opening a channel to it, and naming what gRPC says went wrong."""
 
+import contextlib
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable
 from pathlib import Path
 from typing import TypeVar
@@ -9,6 +10,7 @@ import grpc.aio
 
 from agent.causes import Cause
 from agent.model import Fault
+from agent.quoting import quote
 
 T = TypeVar("T")
 
@@ -40,8 +42,9 @@ def find_endpoint(host_root: Path) -> str:
     """
     for place in USUAL_SOCKETS:
         path = host_root / place.lstrip("/")
-        if path.is_socket():
-            return f"unix://{path}"
+        with contextlib.suppress(OSError):  # a folder that may not be entered has no socket for us
+            if path.is_socket():
+                return f"unix://{path}"
     raise Fault(
         Cause.RUNTIME_UNAVAILABLE,
         f"no CRI socket below {host_root} at {', '.join(USUAL_SOCKETS)}: "
@@ -54,9 +57,13 @@ def socket_path(endpoint: str) -> Path:
     if "://" in endpoint and not endpoint.startswith("unix:///"):
         raise Fault(Cause.RUNTIME_UNAVAILABLE, f"endpoint {endpoint!r} is no unix:///PATH")
     path = Path(endpoint.removeprefix("unix://"))
-    if not path.exists():
+    try:
+        exists, is_socket = path.exists(), path.is_socket()
+    except (OSError, ValueError) as error:
+        raise Fault(Cause.RUNTIME_UNAVAILABLE, f"{endpoint!r} cannot be looked at: {error}") from None
+    if not exists:
         raise Fault(Cause.RUNTIME_UNAVAILABLE, f"{path} does not exist: is the runtime running, is its socket mounted?")
-    if not path.is_socket():
+    if not is_socket:
         raise Fault(Cause.RUNTIME_UNAVAILABLE, f"{path} is not a socket")
     return path
 
@@ -77,9 +84,9 @@ def open_channel(endpoint: str) -> grpc.aio.Channel:
 
 
 def shorten(text: str) -> str:
-    """``text`` on one line and not longer than `DETAIL_LIMIT` characters."""
-    line = " ".join(text.split())
-    return line if len(line) <= DETAIL_LIMIT else f"{line[: DETAIL_LIMIT // 2]} … {line[-DETAIL_LIMIT // 2 :]}"
+    """Foreign ``text`` on one line, printable, without URLs' user parts and queries, within `DETAIL_LIMIT`."""
+    half = DETAIL_LIMIT // 2  # what went wrong stands at the end of a chain of wrappers
+    return quote(text if len(text) <= DETAIL_LIMIT else f"{text[:half]} … {text[-half:]}", DETAIL_LIMIT + 3)
 
 
 def fault_of(error: grpc.aio.AioRpcError, what: str) -> Fault:

@@ -1,5 +1,6 @@
 """containerd's content store: blobs by digest, their labels, and downloads under way (ingests)."""
 
+import contextlib
 import secrets
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -79,10 +80,8 @@ class Content:
         """Delete the record only: the file goes at the next collection, and until then a pull adopts it again."""
         request = pb.DeleteContentRequest(digest=digest)
         call = self._stub.Delete(request, metadata=self._metadata, timeout=self._timeout)
-        try:
+        with contextlib.suppress(Absent):
             await ask(call, f"delete the record of {digest}")
-        except Absent:
-            return
 
     async def adopt(self, info: BlobInfo) -> None:
         """Make a record, with its labels, of a file that lies in the store (after `forget`).
@@ -106,6 +105,6 @@ class Content:
         request = pb.UpdateRequest(
             info=pb.Info(digest=digest, labels={key: value}), update_mask=FieldMask(paths=[f"labels.{key}"])
         )
-        await ask(
-            self._stub.Update(request, metadata=self._metadata, timeout=self._timeout), f"label {digest} with {key}"
-        )
+        call = self._stub.Update(request, metadata=self._metadata, timeout=self._timeout)
+        with contextlib.suppress(Absent):  # a blob without a record has no labels either
+            await ask(call, f"label {digest} with {key}")

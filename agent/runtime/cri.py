@@ -139,9 +139,9 @@ def _pull_fault(error: grpc.aio.AioRpcError, timeout: float) -> Fault:
         return Fault(Cause.PULL_TIMEOUT, f"the pull was not done after {timeout:.0f} s")
     if error.code() == grpc.StatusCode.UNAVAILABLE:
         return Fault(Cause.RUNTIME_UNAVAILABLE, f"the runtime went away: {shorten(error.details() or '')}")
-    text = shorten(error.details() or error.code().name)
+    text = error.details() or error.code().name
     explanation = explain(text)
-    return Fault(explanation.cause, explanation.summary, {"runtime_error": text})
+    return Fault(explanation.cause, explanation.summary, {"runtime_error": shorten(text)})
 
 
 def _image(image: pb.Image) -> CriImage:

@@ -1,5 +1,6 @@
 """Image records of containerd's namespace ``k8s.io``: names that point at a target digest."""
 
+import contextlib
 from dataclasses import dataclass, field
 
 import grpc.aio
@@ -60,15 +61,14 @@ class Images:
         """Write the record as it is: the event makes CRI load an image that it lost track of."""
         request = pb.UpdateImageRequest(image=_message(record), update_mask=FieldMask(paths=["target"]))
         call = self._stub.Update(request, metadata=self._metadata, timeout=self._timeout)
-        await ask(call, f"update image record {record.name}")
+        with contextlib.suppress(Absent):  # removed meanwhile, by the kubelet or a person
+            await ask(call, f"update image record {record.name}")
 
     async def delete(self, name: str) -> None:
         """Delete one name; what it alone kept alive goes at the next collection."""
         call = self._stub.Delete(pb.DeleteImageRequest(name=name), metadata=self._metadata, timeout=self._timeout)
-        try:
+        with contextlib.suppress(Absent):
             await ask(call, f"delete image record {name}")
-        except Absent:
-            return
 
 
 def _record(image: pb.Image) -> Record:

@@ -5,26 +5,19 @@ containerd's records, other namespaces and running containers are not touched. T
 the quarantine folder until the image was verified again (sequence QL, in-use form: proved on 1.6, 1.7 and 2.1).
 """
 
-import hashlib
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 
 from agent.causes import Cause
 from agent.model import Blob, Fault
-
-FOLDER = "node-agent-quarantine"
-
-
-def quarantine(content_root: Path) -> Path:
-    """The folder for bad files and unfinished downloads: in the store, so that a rename never copies."""
-    folder = content_root / FOLDER
-    folder.mkdir(mode=0o700, exist_ok=True)
-    return folder
-
+from agent.runtime.blobs import new_hasher
+from agent.runtime.layout import blob_file, disk_faults, kept_file, leave_quarantine, make_quarantine
 
 Sink = Callable[[bytes], None]
 Download = Callable[[Sink], Awaitable[None]]
+
+BAD, NEW = ".bad", ".new"
 
 
 async def replace(content_root: Path, blob: Blob, download: Download) -> None:
@@ -33,35 +26,30 @@ async def replace(content_root: Path, blob: Blob, download: Download) -> None:
     Raises `Fault`: ``registry_content_corrupt`` for bytes with another digest or size, ``disk_full`` and
     ``disk_read_only`` as the disk says. The file in the store is then the one that it was.
     """
-    algorithm, _, encoded = blob.digest.partition(":")
-    target = content_root / "blobs" / algorithm / encoded
-    new = quarantine(content_root) / f"{encoded}.new"
-    try:
-        await _fetch(new, blob, download)
-        _keep(target, new.with_suffix(".bad"))
-        new.chmod(0o444)
-        new.replace(target)
-        _sync_folder(target.parent)
-    except OSError as error:
-        raise _disk_fault(error) from None
-    finally:
-        new.unlink(missing_ok=True)
+    target, new = blob_file(content_root, blob.digest), kept_file(content_root, blob.digest, NEW)
+    make_quarantine(content_root)
+    with disk_faults():
+        try:
+            await _fetch(new, blob, download)
+            _keep(target, kept_file(content_root, blob.digest, BAD))
+            new.chmod(0o444)
+            new.replace(target)
+            _sync_folder(target.parent)
+        finally:
+            new.unlink(missing_ok=True)
 
 
-def forget_bad_files(content_root: Path, digests: set[str]) -> None:
-    """Delete what the quarantine holds of these digests, once they were verified again."""
-    folder = content_root / FOLDER
-    for digest in digests:
-        encoded = digest.partition(":")[2]
-        for suffix in ("bad", "new"):
-            (folder / f"{encoded}.{suffix}").unlink(missing_ok=True)
-    if folder.is_dir() and not any(folder.iterdir()):
-        folder.rmdir()
+def forget_bad_files(content_root: Path, digests: Iterable[str]) -> None:
+    """Delete what the quarantine holds of these digests: each was replaced by bytes that had been checked."""
+    with disk_faults():
+        for digest in digests:
+            for suffix in (BAD, NEW):
+                kept_file(content_root, digest, suffix).unlink(missing_ok=True)
+    leave_quarantine(content_root)
 
 
 async def _fetch(new: Path, blob: Blob, download: Download) -> None:
-    algorithm, _, expected = blob.digest.partition(":")
-    hasher = hashlib.new(algorithm, usedforsecurity=False)
+    hasher = new_hasher(blob.digest)
     with new.open("wb") as file:
 
         def sink(chunk: bytes) -> None:
@@ -72,6 +60,7 @@ async def _fetch(new: Path, blob: Blob, download: Download) -> None:
         size = file.tell()
         file.flush()
         os.fsync(file.fileno())
+    expected = blob.digest.partition(":")[2]
     if size != blob.size or hasher.hexdigest() != expected:
         raise Fault(
             Cause.REGISTRY_CONTENT_CORRUPT,
@@ -92,8 +81,3 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _disk_fault(error: OSError) -> Fault:
-    causes = {28: Cause.DISK_FULL, 122: Cause.DISK_FULL, 30: Cause.DISK_READ_ONLY}  # ENOSPC, EDQUOT, EROFS
-    return Fault(causes.get(error.errno or 0, Cause.UNKNOWN), f"cannot write to the content store: {error.strerror}")

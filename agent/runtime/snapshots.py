@@ -1,5 +1,6 @@
 """Snapshots: which chains of unpacked layers exist, and who stands on them."""
 
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -37,15 +38,28 @@ class Snapshots:
         return tuple(found)
 
 
-def users(snapshots: Iterable[Snapshot], top: str) -> tuple[str, ...]:
-    """Keys of the active snapshots and views (containers, pulls that unpack) that stand on chain ID `top`."""
-    snapshots = tuple(snapshots)
-    parents = {snapshot.key: snapshot.parent for snapshot in snapshots}
-    return tuple(sorted(s.key for s in snapshots if not s.committed and top in _ancestors(s.key, parents)))
+class Chains:
+    """The snapshots of one snapshotter as chains: who stands on each, and how deep each is."""
 
+    def __init__(self, snapshots: Iterable[Snapshot]) -> None:
+        listed = tuple(snapshots)
+        self._parents = {snapshot.key: snapshot.parent for snapshot in listed}
+        self._users: dict[str, list[str]] = defaultdict(list)
+        for snapshot in listed:
+            if not snapshot.committed:
+                for ancestor in self._ancestors(snapshot.key):
+                    self._users[ancestor].append(snapshot.key)
 
-def _ancestors(key: str, parents: dict[str, str]) -> set[str]:
-    seen: set[str] = set()
-    while (key := parents.get(key, "")) and key not in seen:
-        seen.add(key)
-    return seen
+    def users(self, top: str) -> tuple[str, ...]:
+        """Keys of the active snapshots and views (containers, pulls that unpack) that stand on chain ID `top`."""
+        return tuple(sorted(self._users.get(top, ())))
+
+    def depth(self, top: str) -> int:
+        """How many layers the chain of `top` has; 0 where there is no such snapshot."""
+        return 1 + len(self._ancestors(top)) if top in self._parents else 0
+
+    def _ancestors(self, key: str) -> list[str]:
+        seen: dict[str, None] = {}
+        while (key := self._parents.get(key, "")) and key not in seen:
+            seen[key] = None
+        return list(seen)

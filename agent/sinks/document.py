@@ -1,7 +1,7 @@
 """JSON for programs: the shapes of the command line's contract."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from agent.causes import scope_of
@@ -10,9 +10,12 @@ from agent.explain import Explanation
 from agent.model import Deed, Diagnosis, Finding, ImageReport, Report
 
 
-def diagnoses(found: Iterable[Diagnosis]) -> str:
-    """``{"images": […]}`` of ``diagnose``."""
-    return _dump({"images": [_diagnosis(diagnosis) for diagnosis in found]})
+def diagnoses(found: Iterable[Diagnosis]) -> Iterator[str]:
+    """``{"images": […]}`` of ``diagnose``, piece by piece: ten thousand images need not stand in memory twice."""
+    yield '{"images": ['
+    for number, diagnosis in enumerate(found):
+        yield (",\n" if number else "\n") + _dump(_diagnosis(diagnosis))
+    yield "\n]}\n"
 
 
 def report(found: Report) -> str:
@@ -35,14 +38,17 @@ def images(found: Iterable[ImageReport], count: int, seconds: float) -> str:
 
 def explanation(found: Explanation) -> str:
     """One object on one line."""
-    return json.dumps(
-        {"cause": found.cause, "scope": found.scope, "summary": found.summary, "fix": list(found.fix)},
-        ensure_ascii=False,
-    )
+    return _dump({"cause": found.cause, "scope": found.scope, "summary": found.summary, "fix": list(found.fix)})
+
+
+def inventory(found: Mapping[str, Any]) -> str:
+    """What ``node`` answers."""
+    return _dump(found)
 
 
 def _dump(value: Any) -> str:
-    return json.dumps(value, indent=2, ensure_ascii=False)
+    """On one line; bytes that are no text (Python's surrogates) are shown as escapes."""
+    return json.dumps(value, ensure_ascii=False).encode("utf-8", "backslashreplace").decode()
 
 
 def _diagnosis(found: Diagnosis) -> dict[str, Any]:

@@ -4,6 +4,7 @@ A thread of its own answers, so that a loop that hangs is told as such instead o
 time and seconds per request are bounded, and what does not fit is turned away.
 """
 
+import contextlib
 import socket
 import threading
 import time
@@ -70,19 +71,33 @@ class _Server(ThreadingMixIn, WSGIServer):
         self.setup_environ()
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        if self._free.acquire(blocking=False):
+        if not self._free.acquire(blocking=False):
+            self.shutdown_request(request)
+            return
+        try:
             super().process_request(request, client_address)
-        else:
+        except RuntimeError:  # no thread can be started
+            self._free.release()
             self.shutdown_request(request)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """A client that sends a byte now and then is cut off: the handler's timeout is that of a single read."""
+        end = threading.Timer(SECONDS_PER_REQUEST, _hang_up, (request,))
+        end.daemon = True
+        end.start()
         try:
             super().process_request_thread(request, client_address)
         finally:
+            end.cancel()
             self._free.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that went away or sent nonsense is its own trouble."""
+
+
+def _hang_up(request: socket.socket) -> None:
+    with contextlib.suppress(OSError):  # it is closed already
+        request.shutdown(socket.SHUT_RDWR)
 
 
 class Server:

@@ -3,6 +3,7 @@
 Registries are bounded by `SERIES_LIMIT`; what the limit left out is counted.
 """
 
+import math
 from collections.abc import Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -41,6 +42,8 @@ class Metrics:
         self._expiry = gauge(
             "tls_not_after_timestamp_seconds", "When the certificate that the host showed ends.", ("registry", "host")
         )
+        for unknown in (self._up, self._last, self._images, self._free):
+            unknown.set(math.nan)  # until the first round knows better
         self._left_out = counter("series_left_out", "Probes not shown since the limit of series was reached.")
         self._start_series()
         self._known: set[str] = set()
@@ -62,8 +65,9 @@ class Metrics:
         self._rounds.labels(report.trigger).inc()
         self._last.set(now)
         self._take_node(report.findings)
+        self._forget(report.wanted)
         self._take_probes(report.diagnoses)
-        self._images.set(report.cached)
+        self._images.set(math.nan if report.cached is None else report.cached)
 
     def _take_node(self, findings: Iterable[Finding]) -> None:
         self._findings.clear()
@@ -74,6 +78,13 @@ class Metrics:
                 self._findings.labels(finding.check, finding.cause or Cause.UNKNOWN).set(1)
             if "free" in finding.evidence:
                 self._free.set(float(finding.evidence["free"]))
+
+    def _forget(self, wanted: Iterable[str]) -> None:
+        """Registries that are not probed any more have no series any more."""
+        for registry in self._known - set(wanted):
+            self._success.remove(registry)
+            self._probe_seconds.remove(registry)
+            self._known.discard(registry)
 
     def _take_probes(self, diagnoses: Iterable[Diagnosis]) -> None:
         for diagnosis in diagnoses:

@@ -83,7 +83,8 @@ class Terminal:
         mark = self._colour(MARKS[step.verdict], COLOURS[step.verdict])
         told = (step.cause or "", "" if step.cause and step.detail == said else step.detail)
         words = ": ".join(word for word in told if word)
-        self._write(f"    {mark} {step.check:<10} {step.subject:<28} {step.seconds * 1000:7.1f} ms  {words}")
+        rung = f" {step.check:<10} {step.subject:<28} {step.seconds * 1000:7.1f} ms  {words}"
+        self._write(rung, lead=f"    {mark}")
 
     def _fixes(self, fixes: tuple[str, ...]) -> None:
         for number, fix in enumerate(fixes, 1):
@@ -93,13 +94,15 @@ class Terminal:
         return self._colour(f"{verdict:<7}", COLOURS[verdict])
 
     def _line(self, verdict: str, text: str, seconds: float | None = None) -> None:
-        self._write(f"{verdict} {text}" + (f"  ({seconds:.2f} s)" if seconds is not None else ""))
+        self._write(f" {text}" + (f"  ({seconds:.2f} s)" if seconds is not None else ""), lead=verdict)
 
     def _colour(self, text: str, code: str) -> str:
         return f"\x1b[{code}m{text}\x1b[0m" if self._colours else text
 
-    def _write(self, text: str) -> None:
-        print(text, file=self._out, flush=True)
+    def _write(self, text: str, lead: str = "") -> None:
+        """`lead` is ours and may be coloured; of `text` nothing reaches the terminal that it would obey."""
+        safe = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+        print(lead + safe, file=self._out, flush=True)
 
 
 @contextmanager

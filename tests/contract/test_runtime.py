@@ -11,7 +11,7 @@ from agent.causes import Cause
 from agent.model import Fault, Role
 from agent.runtime.channel import open_channel, socket_path
 from agent.runtime.runtime import Runtime, meet
-from agent.runtime.snapshots import Snapshot, users
+from agent.runtime.snapshots import Chains, Snapshot
 from agent.runtime.store import Store
 from stage.containerd import Containerd
 from stage.images import FOREIGN_PLATFORM, Built, filler, image, index, layer
@@ -192,16 +192,19 @@ async def test_a_pull_under_way_shows_its_bytes(runtime: Runtime, store: Store, 
 
 
 def test_the_users_of_a_chain_are_found_through_every_layer_and_a_circle_ends() -> None:
-    snapshots = (
-        Snapshot("base", "", committed=True),
-        Snapshot("top", "base", committed=True),
-        Snapshot("container", "top", committed=False),
-        Snapshot("other", "base", committed=False),
-        Snapshot("a", "b", committed=False),
-        Snapshot("b", "a", committed=False),
+    chains = Chains(
+        (
+            Snapshot("base", "", committed=True),
+            Snapshot("top", "base", committed=True),
+            Snapshot("container", "top", committed=False),
+            Snapshot("other", "base", committed=False),
+            Snapshot("a", "b", committed=False),
+            Snapshot("b", "a", committed=False),
+        )
     )
-    assert users(snapshots, "top") == ("container",)
-    assert users(snapshots, "base") == ("container", "other")
+    assert chains.users("top") == ("container",)
+    assert chains.users("base") == ("container", "other")
+    assert [chains.depth(top) for top in ("base", "top", "nowhere")] == [1, 2, 0]
 
 
 @pytest.mark.parametrize(

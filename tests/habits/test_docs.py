@@ -1,5 +1,6 @@
 """Generated pages say what the code says."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +8,7 @@ from shutil import copy, copytree
 
 import pytest
 
+from agent.__main__ import parser
 from agent.causes import Cause
 from agent.meanings import MEANINGS
 
@@ -61,3 +63,11 @@ def test_a_page_that_is_missing_is_stale_and_gets_written(house: Path) -> None:
     assert generate(house).returncode == 0
     assert generate(house, "--check").returncode == 0
     assert page.read_bytes() == (ROOT / "docs" / "causes.md").read_bytes()
+
+
+def test_every_command_of_ours_that_a_fix_names_can_be_typed() -> None:
+    text = "\n".join(step for told in MEANINGS.values() for step in told.fix)
+    named = re.findall(r"node-agent((?: (?:--[a-z-]+|[a-z]+|IMAGE))+)", text)
+    assert len(named) > 8
+    for arguments in named:
+        parser().parse_args(arguments.split())

@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -117,6 +119,49 @@ def test_sound_images_verify_quickly_and_in_text(agent: Agent, cached: Cached) -
     full = agent.run("verify", "--runtime-endpoint", agent.endpoint, name)
     assert full.status == 0
     assert "MiB read" in full.stdout
+
+
+def test_ctrl_c_ends_a_slow_verification_at_once(agent: Agent, cached: Cached, folder: Path) -> None:
+    settings = folder / "settings.yaml"
+    settings.write_text("verify: {bytes_per_second: 64KiB}\n")
+    name = cached(app())
+    command = [sys.executable, "-m", "agent", "verify", "--config", str(settings), "--runtime-endpoint", agent.endpoint]
+    with subprocess.Popen([*command, name], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        time.sleep(1.5)
+        assert process.poll() is None
+        began = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=20)
+    assert time.monotonic() - began < 3
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+
+
+def test_a_timeout_ends_a_verification_and_says_so(agent: Agent, cached: Cached, folder: Path) -> None:
+    settings = folder / "settings.yaml"
+    settings.write_text("verify: {bytes_per_second: 64KiB}\n")
+    name = cached(app())
+    arguments = ("--config", str(settings), "--runtime-endpoint", agent.endpoint, "--timeout", "2", name)
+    outcome = agent.run("verify", *arguments)
+    assert (outcome.status, outcome.stderr) == (3, "node-agent: not done within 2 s\n")
+    assert outcome.seconds < 6
+
+
+def test_names_that_are_no_text_or_that_a_terminal_would_obey_are_shown_as_escapes(agent: Agent) -> None:
+    odd = [b"a\x1b[31m", b"b\xff"]
+    command = [
+        os.fsencode(sys.executable),
+        b"-m",
+        b"agent",
+        b"diagnose",
+        b"--runtime-endpoint",
+        agent.endpoint.encode(),
+    ]
+    for output in (b"text", b"json"):
+        done = subprocess.run([*command, b"--output", output, *odd], capture_output=True, check=False)
+        assert done.returncode == 1
+        assert b"\x1b" not in done.stdout + done.stderr
+        assert b"Traceback" not in done.stderr
 
 
 def test_a_short_blob_is_found_by_its_size_alone_and_other_bytes_are_not(

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import secrets
 import signal
 import subprocess
 import time
@@ -116,6 +117,26 @@ def test_a_blob_that_another_image_shares_and_that_a_container_uses_is_mended_un
         assert pod.container_id in report["in_use"]
     content = node.containerd.blob(digest).read_bytes()
     assert hashlib.sha256(content).hexdigest() == digest.removeprefix("sha256:")
+
+
+def test_damage_that_images_share_is_fetched_once(node: Node, cached: Cached) -> None:
+    common = layer({"common": secrets.token_bytes(1000)})
+    names = [cached(image(common, layer({f"only/{number}": b"x"}))) for number in range(3)]
+    flip(node.containerd.blob(common.digest))
+    status, found = node.run("repair", *names)
+    assert (status, [report["verdict"] for report in found["images"]]) == (0, ["ok"] * 3)
+    assert all(report["findings"] for report in found["images"])
+    assert sum(len(report["actions"]) for report in found["images"]) == 1
+
+
+def test_an_image_of_a_snapshotter_that_does_not_answer_hides_no_other(node: Node, cached: Cached) -> None:
+    odd, other = app(), app()
+    odd_name, other_name = cached(odd), cached(other)
+    node.containerd.ctr("content", "label", odd.id, "containerd.io/gc.ref.snapshot.stargz=sha256:" + "0" * 64)
+    assert node.run("verify", other_name)[0] == 0
+    status, done = node.run("repull", odd_name)
+    assert status == 1
+    assert "stargz" in done["images"][0]["actions"][0]["outcome"]
 
 
 def test_a_dry_run_says_what_it_would_do_and_does_nothing(node: Node, cached: Cached) -> None:

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from stage.containerd import Containerd
-from stage.images import filler, image, layer
+from stage.images import filler, image, layer, pause
 from stage.pods import Pod
 from stage.registries import Registry
 from tests.node.cache import Cached, Node, app, flip
@@ -47,8 +47,7 @@ def test_a_tag_that_moved_is_followed_and_the_old_image_stays_under_its_digest(
     registry.push(repository, "1", new)
     status, done = node.run("repull", name)
     assert status == 0
-    told = done["images"][0]["actions"][-1]["outcome"]
-    assert told == f"the tag moved to {new.digest}; the old image stays as {old.digest}"
+    assert [each["action"] for each in done["images"][0]["actions"]] == ["pull"]
     records = node.records()
     assert records[name] == new.digest
     assert records[f"{registry.name}/{repository}@{old.digest}"] == old.digest
@@ -90,21 +89,43 @@ def test_what_cannot_be_pulled_again_is_not_evicted(node: Node, cached: Cached, 
     assert node.records() == names_before
 
 
-def test_what_is_in_use_or_shared_is_left_with_the_reason(
-    node: Node, cached: Cached, registry: Registry, containerd: Containerd
+def test_what_is_in_use_is_left_with_the_containers_also_where_the_snapshot_label_is_gone(
+    node: Node, registry: Registry, containerd: Containerd
 ) -> None:
-    pause = f"{registry.name}/stage/pause:1"
-    containerd.pull(pause)
-    with Pod(containerd, pause) as pod:
-        status, done = node.run("repull", pause)
-        assert status == 1
+    built = pause(layer({"mark": secrets.token_bytes(8)}))
+    name = registry.push(f"repull/used-{secrets.token_hex(4)}", "1", built)
+    containerd.pull(name)
+    with Pod(containerd, name) as pod:
+        status, done = node.run("repull", name)
+        assert (status, done["images"][0]["actions"][0]["action"]) == (1, "leave")
         assert pod.container_id in done["images"][0]["actions"][0]["outcome"]
+        containerd.ctr("content", "label", built.id, "containerd.io/gc.ref.snapshot.overlayfs=")
+        status, done = node.run("repull", name)
+        assert (status, done["images"][0]["actions"][0]["action"]) == (1, "leave")
+        assert pod.container_id in done["images"][0]["actions"][0]["outcome"]
+
+
+def test_what_shares_blobs_is_left_with_the_reason(node: Node, cached: Cached) -> None:
     common = layer({"common": secrets.token_bytes(100)})
     one = cached(image(common, layer({"one": b"1"})))
     cached(image(common, layer({"two": b"2"})))
     status, done = node.run("repull", one)
     assert status == 1
     assert "shares blobs with" in done["images"][0]["actions"][0]["outcome"]
+
+
+def test_an_image_whose_layers_were_discarded_is_left_since_it_could_not_be_put_back(
+    node: Node, registry: Registry, containerd: Containerd
+) -> None:
+    with Containerd(node.folder / "n", containerd_lines="discard_unpacked_layers = true") as own:
+        own.trust(registry.name, (containerd.hosts_folder(registry.name) / "ca.crt").read_bytes())
+        name = registry.push(f"repull/discarded-{secrets.token_hex(4)}", "1", app())
+        own.pull(name)
+        own.ctr("leases", "create", "--id", "collect")
+        own.ctr("leases", "delete", "--sync", "collect")
+        status, done = Node(own, node.folder).run("repull", name)
+        assert status == 1
+        assert "only unpacked" in done["images"][0]["actions"][0]["outcome"]
 
 
 def test_a_repull_that_fails_after_the_eviction_puts_the_old_copy_back(

@@ -1,5 +1,6 @@
 """The daemon, as a process on the stage: what it serves, how it starts and stops, and what it survives."""
 
+import contextlib
 import json
 import signal
 import socket
@@ -141,6 +142,36 @@ def test_clients_that_hang_do_not_keep_others_out(run: Run) -> None:
     finally:
         for each in hanging:
             each.close()
+
+
+def test_clients_that_send_a_byte_now_and_then_are_cut_off(run: Run) -> None:
+    dripping = [socket.create_connection(("127.0.0.1", PORT)) for _ in range(20)]
+    began = time.monotonic()
+    try:
+        while time.monotonic() - began < 8:
+            for each in dripping:
+                with contextlib.suppress(OSError):
+                    each.send(b"G")
+            time.sleep(0.5)
+        assert run.get("/healthz") == (200, "ok\n")
+    finally:
+        for each in dripping:
+            each.close()
+
+
+def test_a_debt_that_cannot_be_paid_keeps_nobody_from_working(containerd: Containerd, folder: Path) -> None:
+    """The store's files are out of reach and the ledger says nonsense: told in the log, once, and no crash."""
+    state = folder / "state"
+    state.mkdir()
+    debt = {"id": "sha256:x", "names": ["a"], "what": "repull", "details": {}, "since": 1.0}
+    (state / "ledger.json").write_text(json.dumps({"version": 1, "debts": [debt]}))
+    with running(folder, containerd.endpoint, "probe: {interval: 10s, jitter: 0}\n") as daemon:
+        until(lambda: daemon.value('node_agent_rounds_total{trigger="schedule"}') >= 1, 30)
+        told = [line for line in daemon.lines() if "debts" in str(line["event"])]
+        assert len(told) == 1
+        assert "makes no sense" in str(told[0]["event"])
+        assert daemon.get("/readyz")[0] == 200
+    assert json.loads((state / "ledger.json").read_text())["debts"]
 
 
 def test_containerd_may_be_absent_at_the_start_and_come_and_go(folder: Path) -> None:

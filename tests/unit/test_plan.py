@@ -1,5 +1,7 @@
 """The rules of the plan, one line each."""
 
+from dataclasses import replace
+
 import pytest
 
 from agent.causes import Cause
@@ -81,6 +83,11 @@ def test_a_repull_evicts_every_blob_and_pulls_the_name_that_was_asked_for() -> N
     assert pull == Pull("registry.example/app:1")
 
 
+def test_a_repull_of_a_tag_that_moved_is_a_plain_pull_and_evicts_nothing() -> None:
+    moved = replace(origin(), steps=(Finding("manifest", "registry.example", Verdict.OK, detail=LAYER),))
+    assert plan_repull(image(), "registry.example/app:1", moved, files=True) == (Pull("registry.example/app:1"),)
+
+
 def test_a_repull_of_what_is_not_cached_is_a_plain_pull() -> None:
     assert plan_repull(None, "registry.example/app:1", origin(), files=True) == (Pull("registry.example/app:1"),)
 
@@ -92,6 +99,8 @@ def test_a_repull_of_what_is_not_cached_is_a_plain_pull() -> None:
         ({"in_use": ("container-1",)}, "in use by container-1"),
         ({"in_use": ("a", "b", "c", "d", "e")}, "in use by a, b, c and 2 more"),
         ({"shared": ("namespace moby",)}, "shares blobs with namespace moby"),
+        ({"unpacked_only": True}, "only unpacked"),
+        ({"lost": (CONFIG,)}, "records are gone"),
     ],
 )
 def test_a_repull_never_evicts_what_others_stand_on(more: dict[str, object], reason: str) -> None:

@@ -1,5 +1,7 @@
 """Which registries are probed, and how often."""
 
+from dataclasses import replace
+
 from agent.causes import Cause
 from agent.model import Diagnosis, Finding, Image, Verdict
 from agent.round.watch import HOUR, Pace, registries
@@ -16,6 +18,20 @@ def test_a_registry_is_asked_so_often_an_hour_and_no_more() -> None:
     assert pace.allows("b", 3)
     assert pace.allows("a", HOUR)
     assert not pace.allows("a", HOUR + 0.5)
+
+
+def test_images_of_one_registry_share_its_budget_and_its_pause() -> None:
+    pace = Pace(2)
+    assert [pace.allows(name, 0) for name in ("a.example/x:1", "a.example/y:1", "a.example")] == [True, True, False]
+    pace = Pace(100)
+    pace.heed(replace(limited({"retry_after": "60"}), image="registry.example/app:1"), now=0)
+    assert not pace.allows("registry.example", 1)
+    assert not pace.allows("registry.example/other", 1)
+
+
+def test_a_name_is_not_probed_again_before_its_time_however_often_rounds_come() -> None:
+    pace = Pace(100, least=60)
+    assert [pace.allows("a.example", now) for now in (0, 10, 59, 60, 70)] == [True, False, False, True, False]
 
 
 def test_a_registry_that_limits_the_rate_is_left_alone_until_the_time_that_it_names() -> None:

@@ -21,7 +21,6 @@ DEBT = Debt(
     id="sha256:aa",
     names=("docker.io/library/nginx:1", "docker.io/library/nginx@sha256:aa"),
     what="repull",
-    quarantined={"/blobs/x": "/blobs/x.bad"},
     details={"labels": {"a": "b"}, "tries": 2},
     since=1000.5,
 )
@@ -74,9 +73,9 @@ def test_the_file_is_for_the_owner_alone_and_no_leftover_lies_beside_it(path: Pa
         b'{"version": 1}',
         b'{"version": 1, "debts": {"a": 1}}',
         b'{"version": 1, "debts": [{"id": "x"}]}',
-        b'{"version": 1, "debts": [{"id":"x","names":"abc","what":"","quarantined":{},"details":{},"since":0}]}',
-        b'{"version": 1, "debts": [{"id":"x","names":[],"what":"","quarantined":[],"details":{},"since":0}]}',
-        b'{"version": 1, "debts": [{"id":"x","names":[],"what":"","quarantined":{},"details":{},"since":"never"}]}',
+        b'{"version": 1, "debts": [{"id":"x","names":"abc","what":"","details":{},"since":0}]}',
+        b'{"version": 1, "debts": [{"id":"x","names":[],"what":"","details":[],"since":0}]}',
+        b'{"version": 1, "debts": [{"id":"x","names":[],"what":"","details":{},"since":"never"}]}',
     ],
 )
 def test_a_file_that_cannot_be_understood_is_set_aside_and_said(path: Path, content: bytes) -> None:
@@ -192,7 +191,6 @@ _DEBTS = st.builds(
     id=_TEXT,
     names=st.lists(_TEXT, max_size=3).map(tuple),
     what=_TEXT,
-    quarantined=st.dictionaries(_TEXT, _TEXT, max_size=3),
     details=st.dictionaries(_TEXT, _JSON, max_size=3),
     since=st.floats(0, 1e10),
 )

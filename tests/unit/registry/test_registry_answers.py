@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent import quoting
 from agent.causes import Cause
 from agent.model import Credential, Fault
-from agent.registry import answers, auth, challenges, limits, quoting, redirects
+from agent.registry import answers, auth, challenges, limits, redirects
 from agent.registry.answers import Phase
 from agent.registry.auth import Authorization
 from agent.registry.challenges import Challenge
