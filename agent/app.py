@@ -230,8 +230,9 @@ async def _tools(options: argparse.Namespace, settings: Settings, eyes: Eyes) ->
         Budget(settings.verify.bytes_per_second) as budget,
         Ledger(ledger_file) as ledger,
         pull_progress("pulling") as seen,
+        progress("reading", None, delay=0.5) as read,
     ):
-        verifier = Verifier(store, budget, settings.verify.concurrency)
+        verifier = Verifier(store, budget, settings.verify.concurrency, read)
         tools = Tools(view, ledger, keyring, verifier, options.timeout or DEADLINE, seen)
         await settle(tools, lambda text: print(f"node-agent: {text}", file=sys.stderr))  # noqa: T201 - stderr
         yield tools, budget

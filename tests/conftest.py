@@ -5,6 +5,7 @@ worker (each pytest-xdist worker has its own ground, so the addresses never clas
 one puts it back, or starts one of its own in ``folder`` at another address.
 """
 
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -84,7 +85,7 @@ def registry(authority: Authority, nameserver: Nameserver, folders: Factory) -> 
 
 @pytest.fixture(scope="session")
 def containerd(authority: Authority, registry: Registry, folders: Factory) -> Iterator[Containerd]:
-    """A containerd with CRI that trusts `registry`."""
-    with Containerd(folders("node")) as runtime:
+    """A containerd with CRI that trusts `registry`; STAGE_CONTAINERD names another binary than the one on PATH."""
+    with Containerd(folders("node"), binary=os.environ.get("STAGE_CONTAINERD", "containerd")) as runtime:
         runtime.trust(registry.name, authority.pem)
         yield runtime

@@ -106,9 +106,12 @@ class Terminal:
 
 
 @contextmanager
-def progress(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """A bar of bytes on stderr if that is a terminal; yields a function that is told of more bytes (any thread)."""
-    with _bar(what, total) as bar:
+def progress(what: str, total: int | None, delay: float = 0.0) -> Iterator[Callable[[int], None]]:
+    """A bar of bytes on stderr if that is a terminal; yields a function that is told of more bytes (any thread).
+
+    Nothing is shown before the work has taken `delay` seconds.
+    """
+    with _bar(what, total, delay) as bar:
 
         def seen(count: int) -> None:
             bar.update(count)
@@ -119,7 +122,7 @@ def progress(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
 @contextmanager
 def pull_progress(what: str) -> Iterator[Callable[[int, int], None]]:
     """The same for a pull, whose bytes so far and in all are told."""
-    with _bar(what, None) as bar:
+    with _bar(what, None, 0.5) as bar:
 
         def seen(done: int, total: int) -> None:
             bar.total = total
@@ -128,7 +131,7 @@ def pull_progress(what: str) -> Iterator[Callable[[int, int], None]]:
         yield seen
 
 
-def _bar(what: str, total: int | None) -> "tqdm[NoReturn]":
+def _bar(what: str, total: int | None, delay: float) -> "tqdm[NoReturn]":
     from tqdm import tqdm  # 30 ms and 2 MiB that only some commands need
 
     return tqdm(
@@ -138,6 +141,7 @@ def _bar(what: str, total: int | None) -> "tqdm[NoReturn]":
         unit_scale=True,
         unit_divisor=1024,
         leave=False,
+        delay=delay,
         disable=not sys.stderr.isatty(),
     )
 
