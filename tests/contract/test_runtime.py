@@ -13,7 +13,7 @@ from agent.runtime.channel import open_channel, socket_path
 from agent.runtime.runtime import Runtime, meet
 from agent.runtime.snapshots import Chains, Snapshot
 from agent.runtime.store import Store
-from stage.containerd import Containerd
+from stage.containerd import SANDBOX_IMAGE, Containerd
 from stage.images import FOREIGN_PLATFORM, Built, filler, image, index, layer
 from stage.pods import Pod
 from stage.registries import Registry
@@ -43,7 +43,12 @@ async def test_the_runtime_tells_its_name_and_is_ready_without_a_network(runtime
     assert runtime.version.version[0].isdigit()
 
 
-async def test_the_content_store_is_found_where_containerd_keeps_it(store: Store, containerd: Containerd) -> None:
+async def test_the_content_store_is_found_where_containerd_keeps_it(containerd: Containerd, registry: Registry) -> None:
+    containerd.pull(f"{registry.name}/stage/pause:1")  # from 1.7 on the folder comes with the first blob
+    channel = open_channel(containerd.endpoint)
+    store = (await meet(channel, 10, Path("/"))).store
+    await channel.close()
+    assert store
     assert store.content_root == containerd.root / "io.containerd.content.v1.content"
 
 
@@ -133,10 +138,9 @@ async def test_an_image_knows_the_containers_that_stand_on_it(
 
 
 async def test_the_sandbox_image_counts_as_pinned_though_old_versions_do_not_mark_it(
-    runtime: Runtime, store: Store, containerd: Containerd
+    store: Store, containerd: Containerd
 ) -> None:
-    name = runtime.status.sandbox_image
-    assert name
+    name = SANDBOX_IMAGE
     containerd.pull(name)
     assert [each.pinned for each in await store.cached() if name in each.names] == [True]
 

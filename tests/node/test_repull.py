@@ -114,18 +114,17 @@ def test_what_shares_blobs_is_left_with_the_reason(node: Node, cached: Cached) -
     assert "shares blobs with" in done["images"][0]["actions"][0]["outcome"]
 
 
-def test_an_image_whose_layers_were_discarded_is_left_since_it_could_not_be_put_back(
-    node: Node, registry: Registry, containerd: Containerd
+def test_an_image_whose_layers_are_only_unpacked_is_left_since_it_could_not_be_put_back(
+    node: Node, cached: Cached
 ) -> None:
-    with Containerd(node.folder / "n", containerd_lines="discard_unpacked_layers = true") as own:
-        own.trust(registry.name, (containerd.hosts_folder(registry.name) / "ca.crt").read_bytes())
-        name = registry.push(f"repull/discarded-{secrets.token_hex(4)}", "1", app())
-        own.pull(name)
-        own.ctr("leases", "create", "--id", "collect")
-        own.ctr("leases", "delete", "--sync", "collect")
-        status, done = Node(own, node.folder).run("repull", name)
-        assert status == 1
-        assert "only unpacked" in done["images"][0]["actions"][0]["outcome"]
+    """The state after discard_unpacked_layers, or after a removal and a pull beside a container: facts, cache §2."""
+    built = app()
+    name = cached(built)
+    node.containerd.ctr("content", "rm", built.layers[0].digest)
+    assert node.run("verify", name)[0] == 0
+    status, done = node.run("repull", name)
+    assert status == 1
+    assert "only unpacked" in done["images"][0]["actions"][0]["outcome"]
 
 
 def test_a_repull_that_fails_after_the_eviction_puts_the_old_copy_back(
