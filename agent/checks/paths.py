@@ -72,7 +72,7 @@ class Paths:
         try:
             challenge = await self._ping(host, namespace, ladder)
         except Fault as fault:
-            if fault.cause is Cause.HTTP_HTTPS_MISMATCH and host.fallback_http:
+            if host.falls_back(fault):
                 return await self._ascend(host.in_clear(), namespace)
             return Ascent(host, tuple(ladder.steps), fault)
         return Ascent(host, tuple(ladder.steps), None, challenge)

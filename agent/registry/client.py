@@ -29,7 +29,6 @@ __all__ = ["Client", "Opener", "Reached", "Resolved"]
 _DEEPEST_INDEX = 4
 HEADERS = Take(body=False)
 _TOTAL = re.compile(r"bytes 0-0/(\d{1,19})")
-_NO_PORT_FALLBACK = frozenset({Cause.CONNECT_REFUSED, Cause.CONNECT_TIMEOUT})
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,18 +209,10 @@ class Client:
         try:
             return await ask()
         except Fault as fault:
-            if self._session.home or not self.host.fallback_http or not self._falls_back(fault):
+            if self._session.home or not self.host.falls_back(fault):
                 raise
         self.host = self.host.in_clear()
         return await ask()
-
-    def _falls_back(self, fault: Fault) -> bool:
-        """Facts: remotes/docker httpFallback: an HTTP answer or a handshake timeout; without a port, no connection."""
-        if fault.cause is Cause.TLS_HANDSHAKE:
-            return "timeout" in fault.evidence
-        return fault.cause is Cause.HTTP_HTTPS_MISMATCH or (
-            fault.cause in _NO_PORT_FALLBACK and not self.host.explicit_port
-        )
 
     def _request(self, method: str, path: str, fields: Fields = ()) -> Request:
         query = f"?ns={percent(self._namespace, safe='')}" if is_namespace(self.host, self._namespace) else ""

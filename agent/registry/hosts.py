@@ -61,6 +61,16 @@ class Host:
         port = self.port if self.explicit_port else _PORTS["http"]
         return replace(self, scheme="http", port=port, fallback_http=False)
 
+    def falls_back(self, fault: Fault) -> bool:
+        """Whether containerd asks again in clear after this: an HTTP answer or a handshake timeout; without a port also
+        where nothing can be connected to (facts: remotes/docker httpFallback)."""
+        if not self.fallback_http:
+            return False
+        if fault.cause is Cause.TLS_HANDSHAKE:
+            return "timeout" in fault.evidence
+        no_connection = fault.cause in {Cause.CONNECT_REFUSED, Cause.CONNECT_TIMEOUT}
+        return fault.cause is Cause.HTTP_HTTPS_MISMATCH or (no_connection and not self.explicit_port)
+
     def serves(self, ref: ImageRef) -> bool:
         """Whether this host is asked for ``ref``: by tag that takes ``resolve``, by digest ``pull``."""
         return (PULL if ref.digest else RESOLVE) in self.capabilities

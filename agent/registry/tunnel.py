@@ -42,7 +42,7 @@ async def _connect(stream: Stream, target: str, authorization: str | None) -> No
     request = h11.Request(method="CONNECT", target=target, headers=fields)
     try:
         await stream.pipe.write((http.send(request) or b"") + (http.send(h11.EndOfMessage()) or b""))
-        answer = await _answer(http, stream.pipe)
+        answer = await _answer(http, stream.pipe, target)
     except OSError as error:
         raise _hung_up(target) from error
     except h11.RemoteProtocolError as error:
@@ -53,11 +53,14 @@ async def _connect(stream: Stream, target: str, authorization: str | None) -> No
         stream.pipe = _Pushed(stream.pipe, early)
 
 
-async def _answer(http: h11.Connection, pipe: Pipe) -> h11.Response:
+async def _answer(http: h11.Connection, pipe: Pipe, target: str) -> h11.Response:
     while True:
         event = http.next_event()
         if event is h11.NEED_DATA:
             data = await pipe.read()
+            if not data and (said := http.trailing_data[0]) and not said.startswith(b"HTTP"):
+                detail = f"what answers CONNECT {target} is no HTTP proxy: it said {quote(said, 80)!r}"
+                raise Fault(Cause.PROXY_MISCONFIGURED, detail)
             if not data:
                 raise ConnectionResetError("the proxy hung up")
             http.receive_data(data)

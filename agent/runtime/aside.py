@@ -6,6 +6,7 @@ fails, `put_back` renames the files back and lets containerd adopt them; unpacke
 with the next container, which containerd unpacks from the blobs by itself.
 """
 
+import asyncio
 import contextlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -78,7 +79,7 @@ async def put_back(store: Store, parcel: Parcel, root: Path) -> tuple[str, ...]:
     """
     with disk_faults():
         for info in parcel.blobs:
-            _choose(blob_file(root, info.digest), kept_file(root, info.digest), info)
+            await asyncio.to_thread(_choose, blob_file(root, info.digest), kept_file(root, info.digest), info)
     await restore_names(store, parcel)
     lost: list[str] = []
     for info in parcel.blobs:

@@ -100,6 +100,7 @@ def test_ten_thousand_images_end_with_the_deadline(agent: Agent, scripted: Scrip
     assert len(outcome.images) == 10_000
     assert max(told["seconds"] for told in outcome.images) < DEADLINE + 1
     assert outcome.seconds < DEADLINE + 1 + 2 * START  # 25 MB of JSON take their time
+    assert outcome.memory < MOST_MEMORY
     by_host = [{told["cause"] for told in outcome.images[n::4]} for n in range(4)]
     assert "tag_not_found" in by_host[0]
     assert by_host[0] <= {"tag_not_found", "unknown"}  # those whose turn did not come before the deadline

@@ -336,6 +336,7 @@ async def test_tls_goes_through_a_tunnel(folder: Path, secure: bool) -> None:
         (b"220 mail.example ESMTP\r\n\r\n", Cause.PROXY_MISCONFIGURED, "no HTTP proxy"),
         (b"", Cause.CONNECTION_INTERRUPTED, "hung up"),
         (b"HTTP/1.1 2", Cause.CONNECTION_INTERRUPTED, "hung up"),
+        (b"SSH-2.0-OpenSSH_9.2", Cause.PROXY_MISCONFIGURED, "SSH-2.0"),
     ],
 )
 async def test_a_refused_tunnel_has_a_name(answer: bytes, cause: Cause, detail: str) -> None:
