@@ -23,6 +23,8 @@ from agent.runtime.layout import blob_file, disk_faults, kept_file, leave_quaran
 from agent.runtime.snapshots import Chains
 from agent.runtime.store import Store
 
+ATTEMPTS, PAUSE = 100, 0.02
+
 
 @dataclass(frozen=True, slots=True)
 class Parcel:
@@ -77,19 +79,34 @@ async def put_back(store: Store, parcel: Parcel, root: Path) -> tuple[str, ...]:
     A blob that was pulled meanwhile is kept, if it is sound or there is no better one. Names come first: what they
     point at is then referenced while it is adopted.
     """
-    with disk_faults():
-        for info in parcel.blobs:
-            await asyncio.to_thread(_choose, blob_file(root, info.digest), kept_file(root, info.digest), info)
     await restore_names(store, parcel)
-    lost: list[str] = []
-    for info in parcel.blobs:
-        if blob_file(root, info.digest).exists():
-            await store.content.adopt(_without_snapshots(info))
-        else:
-            lost.append(info.digest)
+    lost = [info.digest for info in parcel.blobs if not await _restore(store, info, root)]
     await restore_names(store, parcel)
     discard(parcel, root)
     return tuple(lost)
+
+
+async def _restore(store: Store, info: BlobInfo, root: Path) -> bool:
+    """Give a kept file its name in the store again, and have it adopted; whether the blob is there now.
+
+    containerd's collection deletes files that have no record, so one that runs between the two takes the file: it has
+    a second name until the end, and is linked again.
+    """
+    file, kept = blob_file(root, info.digest), kept_file(root, info.digest)
+    for _ in range(ATTEMPTS):
+        with disk_faults():
+            await asyncio.to_thread(_choose, file, kept, info)
+        if not file.exists() and not kept.exists():
+            return False
+        try:
+            await store.content.adopt(_without_snapshots(info))
+        except Fault as fault:
+            if fault.cause is not Cause.METADATA_BROKEN:  # else the file went before it had its record
+                raise
+        if file.exists() and await store.content.info(info.digest):
+            return True
+        await asyncio.sleep(PAUSE)
+    raise Fault(Cause.METADATA_BROKEN, f"{info.digest} cannot be put back; its file is {kept}")
 
 
 async def restore_names(store: Store, parcel: Parcel) -> None:
@@ -121,9 +138,13 @@ def discard(parcel: Parcel, root: Path) -> None:
 
 
 def _choose(file: Path, kept: Path, info: BlobInfo) -> None:
-    """Make the kept file the blob again, unless a sound one lies there already."""
+    """Make the kept file the blob, under a second name, unless a sound one lies there already."""
     if kept.exists() and (not file.exists() or (not _is_sound(file, info) and _is_sound(kept, info))):
-        kept.replace(file)
+        link = kept.with_suffix(".back")
+        link.unlink(missing_ok=True)
+        link.hardlink_to(kept)
+        link.replace(file)
+        link.unlink(missing_ok=True)  # rename(2) leaves both names where they are links to one file already
 
 
 def _is_sound(path: Path, info: BlobInfo) -> bool:

@@ -14,7 +14,7 @@ from agent.causes import Cause
 from agent.model import Fault
 from agent.rpc import content_pb2 as pb
 from agent.rpc.content_pb2_grpc import ContentStub
-from agent.runtime.channel import Absent, ask, ask_stream
+from agent.runtime.channel import Absent, ask, ask_stream, fault_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +87,7 @@ class Content:
         """Make a record, with its labels, of a file that lies in the store (after `forget`).
 
         One COMMIT message whose offset is the whole size: any other offset fails with "size validation".
+        Raises `Fault` (``metadata_broken``) where there is no such file.
         """
         request = pb.WriteContentRequest(
             action=pb.COMMIT, ref=f"node-agent-{secrets.token_hex(8)}", total=info.size, offset=info.size,
@@ -97,6 +98,8 @@ class Content:
             async for _ in stream:
                 pass
         except grpc.aio.AioRpcError as error:
+            if error.code() in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}:
+                raise fault_of(error, f"put {info.digest} back") from None
             if error.code() != grpc.StatusCode.ALREADY_EXISTS:
                 raise Fault(Cause.METADATA_BROKEN, f"cannot put {info.digest} back: {error.details()}") from None
 
