@@ -18,9 +18,14 @@ async def blobs(client: Client, ref: ImageRef, wanted: Sequence[Descriptor]) -> 
     return tuple(dict.fromkeys(blob.host for blob in reached))
 
 
+def own(manifest: Manifest) -> tuple[Descriptor, ...]:
+    """The layers that the registry itself keeps, each once: foreign ones come from elsewhere."""
+    return tuple(dict.fromkeys(layer for layer in manifest.layers if not layer.urls))
+
+
 async def missing(view: View, manifest: Manifest) -> tuple[Descriptor, ...]:
     """The layers that containerd has no record of, and so would download; all of them when it cannot be asked."""
-    layers = tuple(dict.fromkeys(layer for layer in manifest.layers if not layer.urls))
+    layers = own(manifest)
     store = view.runtime.store if isinstance(view.runtime, Runtime) else None
     if store is None:
         return layers

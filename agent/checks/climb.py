@@ -166,7 +166,7 @@ class Climber:
             chosen = await ladder.rung(
                 "platform", name, platform.platform(client, ref, found.resolved, view.platform), platform.tell
             )
-            wanted = chosen.layers if self._fresh else await blobs.missing(view, chosen)
+            wanted = blobs.own(chosen) if self._fresh else await blobs.missing(view, chosen)
             await ladder.rung("blobs", name, blobs.blobs(client, ref, wanted), blobs.tell)
         await ladder.rung("size", "node", size.size(view, wanted), size.tell)
 
