@@ -8,10 +8,11 @@ from agent.model import Credential, Fault, ImageRef
 from agent.registry.client import Client
 from agent.registry.hosts import Host
 from agent.registry.manifests import Descriptor, digest_of
+from agent.registry.messages import Headers, Request, Response, Url
 from agent.registry.platforms import Platform
 from agent.registry.reference import parse
 from agent.registry.session import Opener
-from tests.unit.registry.scripted import Asked, Said, Scripted, open_plain
+from tests.unit.registry.scripted import LOCAL, Asked, Said, Scripted, open_plain
 
 OCI, OCI_INDEX = "application/vnd.oci.image.manifest.v1+json", "application/vnd.oci.image.index.v1+json"
 
@@ -92,3 +93,12 @@ def guarded(said: Said) -> Scripted:
     server.script = {"/v2/a/manifests/1": answer, "/v2/": answer, f"/v2/a/blobs/{digest_of(LAYER)}": answer}
     server.script["/token"] = Said(200, b'{"access_token": "granted"}')
     return server
+
+
+def response(status: int, body: object = None, *fields: tuple[str, str]) -> Response:
+    data = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
+    return Response(status, Headers(fields), data)
+
+
+def get(port: int, target: str = "/", scheme: str = "http") -> Request:
+    return Request("GET", Url(scheme, LOCAL, port, target))

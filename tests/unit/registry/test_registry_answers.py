@@ -1,6 +1,5 @@
 """What a registry's answers mean."""
 
-import json
 from datetime import UTC, datetime
 
 import pytest
@@ -9,23 +8,13 @@ from hypothesis import strategies as st
 
 from agent import quoting
 from agent.causes import Cause
-from agent.model import Credential, Fault
+from agent.model import Fault
 from agent.registry import answers, limits
 from agent.registry.answers import Phase
 from agent.registry.messages import Headers, Response, Url
+from tests.unit.registry.asking import response
 
 URL = Url.parse("https://reg.example/v2/a/manifests/1?ns=secret")
-
-
-SOMEONE = Credential("someone", "hunter2")
-
-
-REALM = "https://auth.example/token"
-
-
-def response(status: int, body: object = None, *fields: tuple[str, str]) -> Response:
-    data = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
-    return Response(status, Headers(fields), data)
 
 
 def error(code: str, message: str = "") -> object:

@@ -1,39 +1,20 @@
 """Challenges, and the dance that answers them."""
 
-import json
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.causes import Cause
 from agent.model import Credential, Fault
-from agent.registry import answers, auth, challenges
-from agent.registry.answers import Phase
+from agent.registry import auth, challenges
 from agent.registry.auth import Authorization
 from agent.registry.challenges import Challenge
-from agent.registry.messages import Headers, Request, Response, Url
-
-URL = Url.parse("https://reg.example/v2/a/manifests/1?ns=secret")
-
+from agent.registry.messages import Headers, Request, Response
+from tests.unit.registry.asking import response
 
 SOMEONE = Credential("someone", "hunter2")
 
-
 REALM = "https://auth.example/token"
-
-
-def response(status: int, body: object = None, *fields: tuple[str, str]) -> Response:
-    data = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
-    return Response(status, Headers(fields), data)
-
-
-def error(code: str, message: str = "") -> object:
-    return {"errors": [{"code": code, "message": message}]}
-
-
-def cause(phase: Phase, answer: Response, *, authenticated: bool = False) -> Cause:
-    return answers.fault(phase, URL, answer, authenticated=authenticated).cause
 
 
 @pytest.mark.parametrize(

@@ -1,37 +1,16 @@
 """Where a redirect may lead, and where not."""
 
-import json
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.causes import Cause
-from agent.model import Credential, Fault
-from agent.registry import answers, redirects
-from agent.registry.answers import Phase
-from agent.registry.messages import Headers, Response, Url
+from agent.model import Fault
+from agent.registry import redirects
+from agent.registry.messages import Url
+from tests.unit.registry.asking import response
 
 URL = Url.parse("https://reg.example/v2/a/manifests/1?ns=secret")
-
-
-SOMEONE = Credential("someone", "hunter2")
-
-
-REALM = "https://auth.example/token"
-
-
-def response(status: int, body: object = None, *fields: tuple[str, str]) -> Response:
-    data = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
-    return Response(status, Headers(fields), data)
-
-
-def error(code: str, message: str = "") -> object:
-    return {"errors": [{"code": code, "message": message}]}
-
-
-def cause(phase: Phase, answer: Response, *, authenticated: bool = False) -> Cause:
-    return answers.fault(phase, URL, answer, authenticated=authenticated).cause
 
 
 def moved(location: str, seen: frozenset[str] = frozenset(), home: str = "192.0.2.1") -> Url:

@@ -1,7 +1,6 @@
 """Handshakes with real certificates."""
 
 import asyncio
-import socket
 import ssl
 from pathlib import Path
 
@@ -9,28 +8,16 @@ import pytest
 
 from agent.causes import Cause
 from agent.model import Fault
-from agent.registry.messages import Request, Url
 from agent.registry.stream import Stream
 from agent.registry.tls import handshake
 from agent.registry.transport import connect
 from stage.authority import Authority, Certificate
+from tests.unit.registry.asking import get
 from tests.unit.registry.scripted import LOCAL, Said, listening, refusing, server_context, serving
 
 ROOT = Authority("Root")
 
-
 SERVER = ROOT.intermediate("Middle").issue("registry.example", ips=[LOCAL])
-
-
-def get(port: int, target: str = "/", scheme: str = "http") -> Request:
-    return Request("GET", Url(scheme, LOCAL, port, target))
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind((LOCAL, 0))
-        port: int = sock.getsockname()[1]
-        return port
 
 
 async def test_a_handshake_shows_the_chain_as_it_was_sent(folder: Path) -> None:

@@ -9,20 +9,10 @@ import pytest
 
 from agent.causes import Cause
 from agent.model import Fault
-from agent.registry.messages import Request, Url
 from agent.registry.stream import Take
 from agent.registry.transport import connect
-from stage.authority import Authority
+from tests.unit.registry.asking import get
 from tests.unit.registry.scripted import LOCAL, Said, listening, serving
-
-ROOT = Authority("Root")
-
-
-SERVER = ROOT.intermediate("Middle").issue("registry.example", ips=[LOCAL])
-
-
-def get(port: int, target: str = "/", scheme: str = "http") -> Request:
-    return Request("GET", Url(scheme, LOCAL, port, target))
 
 
 def free_port() -> int:

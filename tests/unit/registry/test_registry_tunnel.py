@@ -1,42 +1,23 @@
 """Tunnels and forward proxies, on real sockets."""
 
 import asyncio
-import socket
 from pathlib import Path
 
 import pytest
 
 from agent.causes import Cause
 from agent.model import Fault
-from agent.registry.messages import Request, Url
 from agent.registry.stream import Take
 from agent.registry.tls import handshake
 from agent.registry.transport import connect
 from agent.registry.tunnel import tunnel
-from stage.authority import Authority, Certificate
+from stage.authority import Authority
+from tests.unit.registry.asking import get
 from tests.unit.registry.scripted import LOCAL, Said, listening, server_context, serving
 
 ROOT = Authority("Root")
 
-
 SERVER = ROOT.intermediate("Middle").issue("registry.example", ips=[LOCAL])
-
-
-def get(port: int, target: str = "/", scheme: str = "http") -> Request:
-    return Request("GET", Url(scheme, LOCAL, port, target))
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind((LOCAL, 0))
-        port: int = sock.getsockname()[1]
-        return port
-
-
-def _blocks(certificate: Certificate) -> list[bytes]:
-    return [
-        block + b"-----END CERTIFICATE-----\n" for block in certificate.chain.split(b"-----END CERTIFICATE-----\n")[:-1]
-    ]
 
 
 class Proxy:
