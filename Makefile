@@ -16,7 +16,7 @@ help: ## list these targets (the default)
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: setup
-setup: programs $(INSTALLED) ## install what the rest needs: Debian packages that are missing (as root), Python packages into .venv
+setup: programs containerds $(INSTALLED) ## install what the rest needs: missing Debian packages (as root), newer containerds, Python packages
 
 .PHONY: root
 root:
@@ -26,12 +26,16 @@ root:
 programs:
 	@PYTHON="$(PYTHON)" stage/setup.sh programs
 
+.PHONY: containerds
+containerds: programs
+	@stage/setup.sh containerds
+
 $(INSTALLED): $(INPUTS) | programs
 	@PYTHON="$(PYTHON)" stage/setup.sh environment $(VENV)
 	@touch $@
 
 .PHONY: demo
-demo: root setup ## show the agent at work on a throw-away node with real containerd and registries (as root, a minute)
+demo: root programs $(INSTALLED) ## show the agent at work on a throw-away node with real containerd and registries (as root, a minute)
 	@$(BIN)/python -m stage.demo
 
 .PHONY: test
@@ -44,20 +48,20 @@ test: root setup ## all checks and all tests (as root, some minutes)
 	$(BIN)/pytest -n 2
 
 .PHONY: unit
-unit: root setup ## only the fast tests
+unit: root programs $(INSTALLED) ## only the fast tests
 	$(BIN)/pytest -q tests/unit
 
 .PHONY: bench
-bench: setup ## measure against known peers and print the ratios
+bench: programs $(INSTALLED) ## measure against known peers and print the ratios
 	$(BIN)/python -m bench
 
 .PHONY: stubs
 stubs: ## generate agent/rpc from proto/ again
 	@rm -f $(INSTALLED)
-	@$(MAKE) setup
+	@$(MAKE) programs $(INSTALLED)
 
 .PHONY: clean
 clean: ## remove .venv, generated stubs and caches
-	rm -rf $(VENV) dist build agent/rpc/*_pb2*.py agent/rpc/*_pb2*.pyi
+	rm -rf $(VENV) .containerd dist build agent/rpc/*_pb2*.py agent/rpc/*_pb2*.pyi
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

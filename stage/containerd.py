@@ -1,5 +1,6 @@
 """A real containerd with its CRI, alone in a folder: what the node under diagnosis runs."""
 
+import os
 import shutil
 import socket
 import subprocess
@@ -12,7 +13,7 @@ import grpc
 
 from agent.rpc import cri_pb2, cri_pb2_grpc
 from stage.leftovers import kill_tree, remove_cgroup, shims, unmount_below
-from stage.namespaces import StageError
+from stage.namespaces import SEARCHED, StageError
 from stage.processes import Program
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
@@ -91,8 +92,11 @@ class Containerd:
             "containerd_lines": containerd_lines,
             "tables": tables,
         }
+        # Its ctr and its shims lie beside a binary that is named by its path: both are looked for there first.
+        self._path = os.pathsep.join([str(Path(binary).parent), SEARCHED] if os.sep in binary else [SEARCHED])
         command = (binary, "--config", str(self.config_file))
-        self.program = Program(*command, log=folder / "containerd.log", environment=environment)
+        log = folder / "containerd.log"
+        self.program = Program(*command, log=log, environment={"PATH": self._path} | dict(environment))
 
     @property
     def endpoint(self) -> str:
@@ -140,12 +144,13 @@ class Containerd:
         """Stop and start it, with another environment if one is given."""
         self.stop()
         if environment is not None:
-            self.program.environment = dict(environment)
+            self.program.environment = {"PATH": self._path} | dict(environment)
         self.start()
 
     def ctr(self, *arguments: str, namespace: str = "k8s.io") -> str:
         """Run ``ctr`` against it and give its output; `StageError` with ctr's words if that fails."""
-        command = ["ctr", "--address", str(self.socket), "--namespace", namespace, *arguments]
+        program = shutil.which("ctr", path=self._path) or "ctr"
+        command = [program, "--address", str(self.socket), "--namespace", namespace, *arguments]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise StageError(f"ctr {' '.join(arguments)}: {done.stderr.strip()}")
@@ -192,6 +197,12 @@ class Containerd:
         request = cri_pb2.RemoveImageRequest(image=cri_pb2.ImageSpec(image=image))
         with grpc.insecure_channel(self.endpoint) as channel:
             cri_pb2_grpc.ImageServiceStub(channel).RemoveImage(request, timeout=30)
+
+    def knows(self, image: str) -> bool:
+        """Whether CRI answers for this image, which may differ from what its own records say."""
+        request = cri_pb2.ImageStatusRequest(image=cri_pb2.ImageSpec(image=image))
+        with grpc.insecure_channel(self.endpoint) as channel:
+            return bool(cri_pb2_grpc.ImageServiceStub(channel).ImageStatus(request, timeout=30).image.id)
 
     def blob(self, digest: str) -> Path:
         """Where its content store has a blob."""

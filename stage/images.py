@@ -8,13 +8,19 @@ import platform as machine
 import struct
 import tarfile
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import PurePosixPath
 from typing import Literal
 
+import zstandard
+
+from stage.entries import Entry, archive
+
 MIB = 1 << 20
-Compression = Literal["gzip", "none"]
+MEMBER = 1 << 12  # bytes of the tar in each
+Compression = Literal["gzip", "none", "zstd", "members"]
+"""``members`` is gzip in several members, as estargz writes it."""
 Json = dict[str, object]
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 PLATFORM = f"linux/{_ARCHITECTURES.get(machine.machine(), machine.machine())}"  # of this machine
@@ -28,9 +34,17 @@ _CONFIG = {False: f"{OCI}.config.v1+json", True: f"{DOCKER}.container.image.v1+j
 _LAYER = {
     (False, "gzip"): f"{OCI}.layer.v1.tar+gzip",
     (False, "none"): f"{OCI}.layer.v1.tar",
+    (False, "zstd"): f"{OCI}.layer.v1.tar+zstd",
+    (False, "members"): f"{OCI}.layer.v1.tar+gzip",
     (True, "gzip"): f"{DOCKER}.image.rootfs.diff.tar.gzip",
     (True, "none"): f"{DOCKER}.image.rootfs.diff.tar",
+    (True, "zstd"): f"{DOCKER}.image.rootfs.diff.tar.zstd",  # known from containerd 2 on
+    (True, "members"): f"{DOCKER}.image.rootfs.diff.tar.gzip",
 }
+NONDISTRIBUTABLE = f"{OCI}.layer.nondistributable.v1.tar+gzip"
+_EMPTY = f"{OCI.removesuffix('.image')}.empty.v1+json"
+_CHART = "application/vnd.cncf.helm.chart.content.v1.tar+gzip"
+_STATEMENT = "application/vnd.in-toto+json"
 
 
 _PROGRAMS = (b"\x7fELF", b"#!")  # what is executable by its first bytes is so by its mode
@@ -47,12 +61,16 @@ PAUSE = (
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """A layer's blob as it is stored in a registry, and the digest of the tar inside (``diff_id``)."""
+    """A layer's blob as it is stored in a registry, and the digest of the tar inside (``diff_id``).
+
+    ``media_type`` is that of its compression unless it is told here.
+    """
 
     blob: bytes
     digest: str
     diff_id: str
     compression: Compression
+    media_type: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +88,7 @@ class Built:
     config: bytes = b""
     layers: tuple[Layer, ...] = ()
     children: tuple["Built", ...] = ()
+    annotations: tuple[tuple[str, str], ...] = ()  # of its entry in an index
 
     @property
     def id(self) -> str:
@@ -91,9 +110,23 @@ def layer(
     files: Mapping[str, bytes], compression: Compression = "gzip", extra: Iterable[tarfile.TarInfo] = ()
 ) -> Layer:
     """A layer of these files, with the folders above them; ``extra`` takes links, folders, whiteouts."""
-    tar = _tar(files, extra)
-    blob = gzip.compress(tar, compresslevel=1, mtime=0) if compression == "gzip" else tar
+    return pack(_tar(files, extra), compression)
+
+
+def exactly(*entries: Entry, compression: Compression = "gzip") -> Layer:
+    """A layer of these entries and no others, in this order."""
+    return pack(archive(entries), compression)
+
+
+def pack(tar: bytes, compression: Compression = "gzip") -> Layer:
+    """A layer of this tar, which may be anything at all."""
+    blob = _compressed(tar, compression)
     return Layer(blob, digest(blob), digest(tar), compression)
+
+
+def nondistributable(one: Layer) -> Layer:
+    """The same as a layer that a registry need not have."""
+    return replace(one, media_type=NONDISTRIBUTABLE)
 
 
 def filler(mib: int, seed: str = "filler", compression: Compression = "none") -> Layer:
@@ -110,7 +143,7 @@ def image(*layers: Layer, platform: str = PLATFORM, docker: bool = False, config
             "schemaVersion": 2,
             "mediaType": _MANIFEST[docker],
             "config": _descriptor(_CONFIG[docker], body),
-            "layers": [_descriptor(_LAYER[docker, each.compression], each.blob) for each in layers],
+            "layers": [_descriptor(each.media_type or _LAYER[docker, each.compression], each.blob) for each in layers],
         }
     )
     return Built(manifest, digest(manifest), _MANIFEST[docker], platform, body, layers)
@@ -123,9 +156,53 @@ def pause(*layers: Layer) -> Built:
 
 def index(*built: Built, docker: bool = False) -> Built:
     """An image for several platforms."""
-    entries = [_descriptor(each.media_type, each.manifest) | {"platform": _platform(each.platform)} for each in built]
+    entries = [_entry_of(each) for each in built]
     body = _json({"schemaVersion": 2, "mediaType": _INDEX[docker], "manifests": entries})
     return Built(body, digest(body), _INDEX[docker], children=built)
+
+
+def artifact(content: bytes, platform: str = "") -> Built:
+    """What is no image: an empty config, and a blob of a type that no runtime unpacks (a Helm chart)."""
+    return _odd(_EMPTY, b"{}", _CHART, content, platform)
+
+
+def attestation(built: Built) -> Built:
+    """What buildx puts beside an image into its index: a statement about it, for no platform."""
+    statement = _json({"_type": "https://in-toto.io/Statement/v0.1", "subject": built.digest})
+    config = _json(_platform("unknown/unknown") | {"rootfs": {"type": "layers", "diff_ids": [digest(statement)]}})
+    odd = _odd(_CONFIG[False], config, _STATEMENT, statement, "unknown/unknown")
+    kinds = {"vnd.docker.reference.type": "attestation-manifest", "vnd.docker.reference.digest": built.digest}
+    return replace(odd, annotations=tuple(kinds.items()))
+
+
+def _odd(config_type: str, config: bytes, layer_type: str, content: bytes, platform: str) -> Built:
+    body = {
+        "schemaVersion": 2,
+        "mediaType": _MANIFEST[False],
+        "config": _descriptor(config_type, config),
+        "layers": [_descriptor(layer_type, content)],
+    }
+    manifest = _json(body)
+    only = Layer(content, digest(content), digest(content), "none", layer_type)
+    return Built(manifest, digest(manifest), _MANIFEST[False], platform, config, (only,))
+
+
+def _entry_of(built: Built) -> Json:
+    entry = _descriptor(built.media_type, built.manifest) | {"platform": _platform(built.platform)}
+    return entry | ({"annotations": dict(built.annotations)} if built.annotations else {})
+
+
+def _compressed(tar: bytes, compression: Compression) -> bytes:
+    match compression:
+        case "gzip":
+            return gzip.compress(tar, compresslevel=1, mtime=0)
+        case "members":
+            parts = (tar[start : start + MEMBER] for start in range(0, len(tar), MEMBER))
+            return b"".join(gzip.compress(part, compresslevel=1, mtime=0) for part in parts)
+        case "zstd":
+            return zstandard.ZstdCompressor(level=1).compress(tar)
+        case "none":
+            return tar
 
 
 def _rootfs(layers: Iterable[Layer]) -> Json:

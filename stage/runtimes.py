@@ -53,6 +53,13 @@ class _Runtime(cri_pb2_grpc.RuntimeServiceServicer):
     ) -> pb.ListContainersResponse:
         return pb.ListContainersResponse()
 
+    def ContainerStatus(  # noqa: N802
+        self,
+        request: pb.ContainerStatusRequest,  # noqa: ARG002
+        context: grpc.ServicerContext,  # noqa: ARG002
+    ) -> pb.ContainerStatusResponse:
+        return pb.ContainerStatusResponse()
+
 
 class _Images(cri_pb2_grpc.ImageServiceServicer):
     def ListImages(self, request: pb.ListImagesRequest, context: grpc.ServicerContext) -> pb.ListImagesResponse:  # noqa: ARG002, N802

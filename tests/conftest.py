@@ -9,6 +9,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -19,8 +20,10 @@ from stage.images import pause
 from stage.names import Nameserver
 from stage.namespaces import StageError, enter, missing
 from stage.registries import Registry
+from stage.versions import Version, versions
 
 Factory = Callable[[str], Path]
+Runtimes = Callable[[Version], Containerd]
 
 
 def pytest_configure() -> None:
@@ -89,3 +92,26 @@ def containerd(authority: Authority, registry: Registry, folders: Factory) -> It
     with Containerd(folders("node"), binary=os.environ.get("STAGE_CONTAINERD", "containerd")) as runtime:
         runtime.trust(registry.name, authority.pem)
         yield runtime
+
+
+@pytest.fixture(scope="session")
+def runtimes(authority: Authority, registry: Registry, folders: Factory) -> Iterator[Runtimes]:
+    """One containerd of each version, started when a test first asks for it, that trusts `registry`."""
+    running: dict[str, Containerd] = {}
+    with ExitStack() as stack:
+
+        def runtime(version: Version) -> Containerd:
+            if version.name not in running:
+                version.expect()
+                own = Containerd(folders("v"), binary=str(version.binary))
+                running[version.name] = stack.enter_context(own)
+                own.trust(registry.name, authority.pem)
+            return running[version.name]
+
+        yield runtime
+
+
+@pytest.fixture(scope="session", params=versions(), ids=lambda version: version.name)
+def any_containerd(request: pytest.FixtureRequest, runtimes: Runtimes) -> Containerd:
+    """Each of the containerds that the product has to be right on, one after the other."""
+    return runtimes(request.param)
