@@ -22,6 +22,7 @@ from agent.model import Blob, Fault
 
 RWF_DONTCACHE = 0x80  # include/uapi/linux/fs.h
 BUFFER = 4 * 1024 * 1024
+SHARED_BUFFER = BUFFER // 4  # smaller where a share of a core is kept to: so much is hashed without a rest
 BEHIND = 8 * BUFFER  # drop pages that far behind the reader, from offset 0: readahead may hold the nearer ones
 
 
@@ -30,28 +31,45 @@ class Stopped(Exception):  # noqa: N818 - the wish of the caller, not an error
 
 
 class Budget:
-    """Bytes per second that all readers share; ``None`` means no limit. Safe between threads."""
+    """Bytes per second and a share of one core that all readers have together; ``None`` means no limit.
 
-    def __init__(self, bytes_per_second: float | None) -> None:
+    ``cpu_share`` is in cores: after work that took c seconds of a core, c / share must have passed since it began.
+    Safe between threads.
+    """
+
+    def __init__(self, bytes_per_second: float | None, cpu_share: float | None = None) -> None:
         self._rate = bytes_per_second
+        self._share = cpu_share
         self._lock = threading.Lock()
-        self._free_at = time.monotonic()
+        self._free_at = self._core_free_at = time.monotonic()
         self._closed = threading.Event()
         self.spent = 0
 
-    def take(self, count: int) -> None:
-        """Account for `count` bytes and wait until they were affordable. Raises `Stopped` once closed."""
+    def take(self, count: int, cpu: float = 0.0) -> None:
+        """Account for `count` bytes and `cpu` seconds, and wait until they were affordable.
+
+        Raises `Stopped` once closed.
+        """
+        wait = self.reserve(count, cpu)
+        if self._closed.wait(wait) if wait > 0 else self._closed.is_set():
+            raise Stopped
+
+    def reserve(self, count: int, cpu: float = 0.0) -> float:
+        """Account for them and tell how many seconds to wait, for who waits by other means. Raises `Stopped`."""
+        if self._closed.is_set():
+            raise Stopped
         with self._lock:
             self.spent += count
             now = time.monotonic()
             self._free_at = max(now, self._free_at) + (count / self._rate if self._rate else 0.0)
-            wait = self._free_at - now
-        if self._closed.wait(wait) if wait > 0 else self._closed.is_set():
-            raise Stopped
+            if self._share:
+                self._core_free_at = max(now - cpu, self._core_free_at) + cpu / self._share
+            return max(self._free_at, self._core_free_at) - now
 
     def chunk(self) -> int:
         """How much to read at a time: a quarter of a second's worth, in whole pages, at most `BUFFER`."""
-        return BUFFER if not self._rate else max(65536, min(BUFFER, int(self._rate / 4) // 4096 * 4096))
+        most = BUFFER if not self._share else SHARED_BUFFER
+        return most if not self._rate else max(65536, min(most, int(self._rate / 4) // 4096 * 4096))
 
     def __enter__(self) -> Self:
         return self
@@ -69,7 +87,7 @@ def examine(path: Path, blob: Blob, budget: Budget, seen: Callable[[int], None])
 
     Raises `Fault`: ``blob_missing``, ``blob_truncated`` or ``blob_corrupt`` (a read error of the disk among them).
     """
-    with _opened(path, blob) as descriptor:
+    with opened(path, blob) as descriptor:
         compare_size(blob, os.fstat(descriptor).st_size)
         hasher = new_hasher(blob.digest)
         for chunk in _chunks(descriptor, budget):
@@ -78,9 +96,18 @@ def examine(path: Path, blob: Blob, budget: Budget, seen: Callable[[int], None])
     compare_digest(blob, hasher.hexdigest())
 
 
+def chunks_of(path: Path, budget: Budget) -> Iterator[memoryview]:
+    """The bytes of any file, within the budget; each view is only good until the next one is asked for."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        yield from _chunks(descriptor, budget)
+    finally:
+        os.close(descriptor)
+
+
 def examine_size(path: Path, blob: Blob) -> None:
     """Compare only the size of the file of `blob`. Raises `Fault` as `examine`."""
-    with _opened(path, blob) as descriptor:
+    with opened(path, blob) as descriptor:
         compare_size(blob, os.fstat(descriptor).st_size)
 
 
@@ -116,7 +143,8 @@ def compare_size(blob: Blob, size: int) -> None:
 
 
 @contextlib.contextmanager
-def _opened(path: Path, blob: Blob) -> Iterator[int]:
+def opened(path: Path, blob: Blob) -> Iterator[int]:
+    """A descriptor of the file of `blob`. OSErrors within become `Fault`: missing, EIO as corrupt, else unknown."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
@@ -134,15 +162,16 @@ def _opened(path: Path, blob: Blob) -> Iterator[int]:
 def _chunks(descriptor: int, budget: Budget) -> Iterator[memoryview]:
     """The file from start to end; each view is only good until the next one is asked for."""
     buffer = memoryview(mmap.mmap(-1, BUFFER))[: budget.chunk()]
-    read = _reader(descriptor)
-    offset = 0
+    read = positional_reader(descriptor)
+    offset, cpu = 0, time.thread_time()
     while count := read(buffer, offset):
-        budget.take(count)
+        before, cpu = cpu, time.thread_time()
+        budget.take(count, cpu - before)
         yield buffer[:count]
         offset += count
 
 
-def _reader(descriptor: int) -> Callable[[memoryview, int], int]:
+def positional_reader(descriptor: int) -> Callable[[memoryview, int], int]:
     """A positional read that leaves the page cache as it was, by the best means that this kernel has."""
     try:
         os.preadv(descriptor, [bytearray(1)], 0, RWF_DONTCACHE)
