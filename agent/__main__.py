@@ -100,11 +100,12 @@ def _add_explain(commands: Commands) -> None:
 
 
 def _add_cache_commands(commands: Commands) -> None:
-    verify = _command(commands, "verify", "are the cached images what their digests say?")
+    verify = _command(commands, "verify", "are the cached images what their digests say, down to the unpacked files?")
     verify.add_argument("images", nargs="*", metavar="IMAGE", help="all cached images when none is named")
     verify.add_argument(
-        "--depth", choices=("quick", "blobs"), default="blobs",
-        help="quick: records and sizes; blobs: also the digest of every blob (default)",
+        "--depth", choices=("quick", "blobs", "full"), default="full",
+        help="quick: records, sizes and the number of unpacked files; blobs: also the digest of every blob; "
+        "full (default): also every unpacked layer against its blob, by content",
     )  # fmt: skip
     repair = _command(commands, "repair", "verify, mend what is corrupt, verify again")
     repair.add_argument("images", nargs="*", metavar="IMAGE", help="all cached images when none is named")

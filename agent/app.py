@@ -12,20 +12,22 @@ from agent.checks.cache import Verifier
 from agent.checks.view import Limits, View
 from agent.config import Settings, SettingsError, example, load
 from agent.explain import explain
-from agent.model import Diagnosis, Fault, Finding, Image, ImageReport, Verdict
+from agent.model import Depth, Diagnosis, Fault, Image, ImageReport, Verdict
 from agent.node.ledger import Ledger, LedgerBusy
 from agent.registry.credentials import Keyring
 from agent.registry.credentials import read as read_credentials
 from agent.round import inventory
+from agent.round.advice import advice, is_needed
 from agent.round.diagnose import diagnose, prove
+from agent.round.inventory import layers_are_synced
 from agent.round.look import Eyes, look, runtime_of
-from agent.round.repair import repair
+from agent.round.repair import repair_all
 from agent.round.repull import repull, settle
 from agent.round.tools import Tools
-from agent.round.verify import Depth, bytes_of, select, store_of, verify
+from agent.round.verify import bytes_of, select, store_of, unknown, verify, verify_ingests
 from agent.runtime.blobs import Budget
 from agent.sinks import document
-from agent.sinks.terminal import Terminal, progress, pull_progress
+from agent.sinks.terminal import Terminal, progress, pull_progress, verify_progress
 
 AGENT = f"node-agent/{__version__}"
 OK, BAD, UNKNOWN = 0, 1, 3
@@ -166,12 +168,14 @@ async def _verify(options: argparse.Namespace, settings: Settings) -> int:
     async with _eyes(options, settings) as eyes:
         store = store_of(await runtime_of(eyes))
         images = select(await store.cached(), names)
-        depth = Depth(options.depth)
-        total = bytes_of(images) if depth is Depth.BLOBS else None
-        with Budget(settings.verify.bytes_per_second) as budget, progress("verifying", total) as seen:
-            verifier = Verifier(store, budget, settings.verify.concurrency, seen)
-            reports = await verify(verifier, images, depth)
-    return _show(options, reports, budget.spent, asyncio.get_running_loop().time() - began)
+        total = await bytes_of(store, images, Depth(options.depth))
+        with Budget(settings.verify.bytes_per_second) as budget, verify_progress(total, len(images)) as (seen, done):
+            async with Verifier(store, budget, settings.verify.concurrency, seen) as verifier:
+                reports = await verify(verifier, images, Depth(options.depth), done)
+                stuck = () if names else await verify_ingests(verifier)
+        advised = advice(syncs_layers=layers_are_synced(await look(eyes))) if is_needed(reports) else ()
+    seconds = asyncio.get_running_loop().time() - began
+    return _show(options, (*reports, *stuck), budget.spent, seconds, advised)
 
 
 def _names(names: Iterable[str]) -> tuple[str, ...]:
@@ -189,9 +193,11 @@ async def _repair(options: argparse.Namespace, settings: Settings) -> int:
     names = _names(options.images)
     async with _eyes(options, settings) as eyes, _tools(options, settings, eyes) as (tools, budget):
         images = select(await tools.store.cached(), names)
-        reports = await verify(tools.verifier, images, Depth.BLOBS)
-        mended = tuple([await _mended(repair(tools, each, dry=options.dry_run), each.image) for each in reports])
-    return _show(options, mended, budget.spent, asyncio.get_running_loop().time() - began)
+        reports = await verify(tools.verifier, images, Depth.FULL)
+        stuck = () if names else await verify_ingests(tools.verifier)
+        mended = await repair_all(tools, (*reports, *stuck), dry=options.dry_run)
+        advised = advice(syncs_layers=layers_are_synced(tools.view)) if is_needed(reports) else ()
+    return _show(options, mended, budget.spent, asyncio.get_running_loop().time() - began, advised)
 
 
 async def _repull(options: argparse.Namespace, settings: Settings) -> int:
@@ -204,19 +210,11 @@ async def _repull(options: argparse.Namespace, settings: Settings) -> int:
 
 
 async def _repulled(tools: Tools, name: str) -> ImageReport:
-    async def work() -> ImageReport:
-        return await repull(tools, name, await tools.store.cached())
-
-    return await _mended(work(), Image(id="", names=(name,), blobs=()))
-
-
-async def _mended(work: Coroutine[None, None, ImageReport], image: Image) -> ImageReport:
     """A runtime that goes away in the middle of one image is that image's answer; the others are told all the same."""
     try:
-        return await work
+        return await repull(tools, name, await tools.store.cached())
     except Fault as fault:
-        finding = Finding("cache", image.title, Verdict.UNKNOWN, fault.cause, fault.detail, fault.evidence)
-        return ImageReport(image, Verdict.UNKNOWN, (finding,))
+        return unknown(Image(id="", names=(name,), blobs=()), fault)
 
 
 @asynccontextmanager
@@ -232,10 +230,11 @@ async def _tools(options: argparse.Namespace, settings: Settings, eyes: Eyes) ->
         pull_progress("pulling") as seen,
         progress("reading", None, delay=0.5) as read,
     ):
-        verifier = Verifier(store, budget, settings.verify.concurrency, read)
-        tools = Tools(view, ledger, keyring, verifier, options.timeout or DEADLINE, seen)
-        await settle(tools, lambda text: print(f"node-agent: {text}", file=sys.stderr))  # noqa: T201 - stderr
-        yield tools, budget
+        async with Verifier(store, budget, settings.verify.concurrency, read) as verifier:
+            replace_files = settings.repair.in_use == "replace-files"
+            tools = Tools(view, ledger, keyring, verifier, options.timeout or DEADLINE, seen, replace_files)
+            await settle(tools, lambda text: print(f"node-agent: {text}", file=sys.stderr))  # noqa: T201 - stderr
+            yield tools, budget
 
 
 async def _node(options: argparse.Namespace, settings: Settings) -> int:
@@ -265,11 +264,17 @@ async def _run(options: argparse.Namespace, settings: Settings) -> int:
     return _status([finding.verdict for finding in report.findings] + [each.verdict for each in report.diagnoses])
 
 
-def _show(options: argparse.Namespace, reports: tuple[ImageReport, ...], count: int, seconds: float) -> int:
+def _show(
+    options: argparse.Namespace,
+    reports: tuple[ImageReport, ...],
+    count: int,
+    seconds: float,
+    advised: tuple[str, ...] = (),
+) -> int:
     if options.output == "json":
-        sys.stdout.write(document.images(reports, count, seconds) + "\n")
+        sys.stdout.write(document.images(reports, count, seconds, advised) + "\n")
     else:
-        Terminal().images(reports, count, seconds)
+        Terminal().images(reports, count, seconds, advised)
     return _status(report.verdict for report in reports)
 
 

@@ -1,6 +1,7 @@
-"""The daemon: rounds on a schedule, and the port that tells of them. One event loop, one task group.
+"""The daemon: rounds on a schedule, the scan of the cache beside them, and the port that tells of both.
 
-The runtime may be absent at the start and come and go: a round then says so, and the next one looks again.
+One event loop, one task group. The runtime may be absent at the start and come and go: a round then says so, and the
+next one looks again. After an unclean shutdown of the node the cache is verified before the first round.
 """
 
 import asyncio
@@ -11,21 +12,21 @@ from collections.abc import Callable
 from pathlib import Path
 
 from agent.causes import Cause
-from agent.checks.cache import Verifier
 from agent.checks.climb import Climber, node_steps
 from agent.checks.ladder import Deadline
 from agent.checks.view import View
 from agent.config import Settings
-from agent.model import Diagnosis, Fault, Image, Report, Trigger
-from agent.node.ledger import Ledger, LedgerBusy
+from agent.model import CacheReport, Diagnosis, Fault, Image, ImageReport, Report, Trigger
+from agent.node.boot import Boot
+from agent.node.clock import boot_id
 from agent.registry.apart import JudgeApart
 from agent.registry.credentials import Keyring
 from agent.round.look import Eyes, look
-from agent.round.repull import settle
-from agent.round.tools import Tools
+from agent.round.mender import Mender, outcome
+from agent.round.scan import Listeners, Scan
+from agent.round.standing import Standings, Summary
 from agent.round.verify import store_of
 from agent.round.watch import Pace, registries
-from agent.runtime.blobs import Budget
 from agent.sinks import log
 from agent.sinks.http import Health, Server
 from agent.sinks.metrics import Metrics
@@ -46,8 +47,9 @@ class Daemon:
         probe = settings.probe
         self._pace = Pace(probe.per_registry_per_hour, probe.interval * (1 - probe.jitter) * 0.9)
         self._log = log.configure(settings.log.level)
+        self._complain = log.Once(self._log.warning)
+        self._mender = Mender(settings, eyes, warn=self._log.warning, complain=self._complain)
         self._wanted: tuple[str, ...] = ()
-        self._complaint = ""
 
     async def run(self) -> int:
         """Serve and probe until SIGTERM or SIGINT; answers the exit status."""
@@ -58,16 +60,42 @@ class Daemon:
             asyncio.get_running_loop().add_signal_handler(name, stop.set)
         server.start()
         self._log.info("node-agent started", version=self._version, port=server.port)
+        boot, standings = self._state()
+        metrics.cache.booted(boot.mark.unclean_boots)
+        tell = self._listeners(metrics)
+        scan = Scan(self._settings, self._eyes, boot=boot, standings=standings, mender=self._mender, tell=tell)
         try:
             async with asyncio.TaskGroup() as group:
-                work = [group.create_task(_beat(health)), group.create_task(self._rounds(metrics, health))]
+                works = (_beat(health), scan.run(), self._rounds(metrics, health, scan.probes))
+                tasks = [group.create_task(work) for work in works]
                 await stop.wait()
-                for task in work:
+                for task in tasks:
                     task.cancel()
         finally:
+            standings.save(time.monotonic(), at_once=True)
             await asyncio.to_thread(server.stop)
+        boot.end()
         self._log.info("node-agent stopped")
         return 0
+
+    def _state(self) -> tuple[Boot, Standings]:
+        """What the last start left on the node's disk; the mark of this one is set."""
+        folder = Path(self._settings.state_dir)
+        boot = Boot(folder / "boot.json", boot_id(), self._log.warning)
+        boot.begin()
+        return boot, Standings(folder / "verified.json", self._log.warning)
+
+    def _listeners(self, metrics: Metrics) -> Listeners:
+        def report(found: CacheReport) -> None:
+            self._hand_over(lambda: log.tell_cache(self._log, found), lambda: metrics.cache.take(found))
+
+        def mended(found: ImageReport) -> None:
+            self._hand_over(lambda: log.tell_mended(self._log, found), lambda: metrics.cache.mended(outcome(found)))
+
+        def summary(found: Summary) -> None:
+            self._hand_over(lambda: metrics.cache.state(found.states, found.causes, found.oldest, found.corrupt))
+
+        return Listeners(report, mended, summary, self._log.info, self._complain)
 
     def _bind(self, metrics: Metrics, health: Health) -> Server:
         listen = self._settings.listen
@@ -77,7 +105,10 @@ class Daemon:
             detail = f"cannot listen on {listen.address} port {listen.port}: {error.strerror or error}"
             raise Fault(Cause.UNKNOWN, f"{detail}; set listen.port to a free one") from None
 
-    async def _rounds(self, metrics: Metrics, health: Health) -> None:
+    async def _rounds(self, metrics: Metrics, health: Health, allowed: asyncio.Event) -> None:
+        if not allowed.is_set():
+            health.ready("the cache is verified first, after an unclean shutdown of the node")
+        await allowed.wait()
         trigger = Trigger.STARTUP
         while True:
             report = await self.once(trigger)
@@ -88,11 +119,10 @@ class Daemon:
             trigger = Trigger.SCHEDULE
 
     def _tell(self, report: Report, metrics: Metrics) -> None:
-        """Hand the report to every sink; one that fails is told of, and keeps neither the others nor the daemon."""
-        sinks: tuple[Callable[[], None], ...] = (
-            lambda: log.tell(self._log, report),
-            lambda: metrics.take(report, time.time()),
-        )
+        self._hand_over(lambda: log.tell(self._log, report), lambda: metrics.take(report, time.time()))
+
+    def _hand_over(self, *sinks: Callable[[], None]) -> None:
+        """To every sink; one that fails is told of, and keeps neither the others nor the daemon."""
         for sink in sinks:
             try:
                 sink()
@@ -108,7 +138,7 @@ class Daemon:
         """One full round: the node, then every registry that may be asked now."""
         began = time.monotonic()
         view = await look(self._eyes)
-        await self._settle(view)
+        await self._mender.settle(view)
         findings = await node_steps(view)
         cached = await self._cached(view)
         self._wanted = self._what_to_probe(cached)
@@ -120,10 +150,12 @@ class Daemon:
     async def _cached(self, view: View) -> tuple[Image, ...] | None:
         """The cached images; None, and a line in the log, when they cannot be listed."""
         try:
-            return await store_of(view.runtime).cached()
+            images = await store_of(view.runtime).cached()
+            reason = ""
         except Fault as fault:
-            self._complain(f"the cached images cannot be listed: {fault.detail}")
-            return None
+            images, reason = None, fault.detail
+        self._complain("the cached images cannot be listed", reason)
+        return images
 
     def _what_to_probe(self, cached: tuple[Image, ...] | None) -> tuple[str, ...]:
         """While the images cannot be listed, what was probed before is probed on."""
@@ -145,27 +177,6 @@ class Daemon:
         for diagnosis in diagnoses:
             self._pace.heed(diagnosis, time.time())
         return diagnoses
-
-    async def _settle(self, view: View) -> None:
-        """Pay the debts of a process that was killed, as soon as the runtime answers."""
-        ledger_file = Path(self._settings.state_dir) / "ledger.json"
-        if not ledger_file.exists():
-            return
-        try:
-            store = store_of(view.runtime)
-            with Ledger(ledger_file) as ledger, Budget(self._settings.verify.bytes_per_second) as budget:
-                tools = Tools(view, ledger, Keyring(), Verifier(store, budget, 1), self._settings.probe.deadline)
-                await settle(tools, self._log.warning)
-        except LedgerBusy:
-            return  # a command is at work on them
-        except Fault as fault:
-            self._complain(f"debts of an earlier run are not paid yet: {fault.detail}")
-
-    def _complain(self, text: str) -> None:
-        """A line in the log, once for as long as it stays the same."""
-        if text != self._complaint:
-            self._log.warning(text)
-        self._complaint = text
 
 
 async def _beat(health: Health) -> None:

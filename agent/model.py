@@ -4,7 +4,7 @@ A door (``runtime``, ``registry``, ``node``) answers in these words or raises `F
 what it saw into a `Finding`; findings about one image make a `Diagnosis`; a round ends in a `Report`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
@@ -22,6 +22,24 @@ class Verdict(StrEnum):
     UNKNOWN = "unknown"
 
 
+class Depth(StrEnum):
+    """How closely a cached image is looked at."""
+
+    QUICK = "quick"  # records, sizes, and what is unpacked by number and size
+    BLOBS = "blobs"  # the digest of every blob too
+    FULL = "full"  # and every unpacked layer against its blob, by content
+
+
+class Check(StrEnum):
+    """What was looked at in the cache: it decides what can be done about the finding."""
+
+    CACHE = "cache"  # records and files of the content store
+    UNPACKED = "unpacked"  # snapshots, and the files of their layers
+    SNAPSHOTTER = "snapshotter"  # what a snapshotter has lost: no call of containerd's brings that back
+    CRI = "cri"  # what CRI has lost track of
+    INGEST = "ingest"  # unfinished downloads
+
+
 class Trigger(StrEnum):
     """Why a round is run."""
 
@@ -31,6 +49,7 @@ class Trigger(StrEnum):
     POD = "pod"
     ANNOTATION = "annotation"
     COMMAND = "command"
+    CRASH = "crash"  # a container of the image ended as damaged files make it end
 
 
 class Fault(Exception):  # noqa: N818 - not an error of ours: a fault of the outside world, found and named
@@ -96,11 +115,30 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Blob:
-    """A blob that the store has a record of. ``size`` in bytes, as recorded."""
+    """A blob that the store has a record of. ``size`` in bytes, as recorded.
+
+    ``shared`` names the other images, and the other namespaces (``namespace moby``), that have it too.
+    """
 
     digest: str
     size: int
     role: Role
+    shared: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A layer as a snapshotter unpacked it, which has a record. ``chain`` is its key, the chain ID.
+
+    ``in_use`` names who stands on it: containers, running or not yet removed, and pulls that unpack. ``shared`` are the
+    IDs of other images that stand on it too. ``remote``: its files are fetched when they are read.
+    """
+
+    snapshotter: str
+    chain: str
+    in_use: tuple[str, ...] = ()
+    shared: tuple[str, ...] = ()
+    remote: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +147,9 @@ class Image:
 
     ``id`` is the target digest. ``blobs`` are those on this node: other platforms' manifests and discarded
     layers are absent by right; ``lost`` are digests that must have a record and have none. ``in_use`` names the
-    containers (and pulls that unpack) on its snapshots, ``shared`` the images and namespaces that have a blob of it.
+    containers (and pulls that unpack) on its snapshots.
     ``unpacked_only``: a layer is here as a snapshot and not as a blob, so an eviction could not be undone.
+    ``snapshots`` are its unpacked layers, the lowest first; ``created`` is when its newest name was, in epoch seconds.
     """
 
     id: str
@@ -119,13 +158,24 @@ class Image:
     lost: tuple[str, ...] = ()
     pinned: bool = False
     in_use: tuple[str, ...] = ()
-    shared: tuple[str, ...] = ()
     unpacked_only: bool = False
+    snapshots: tuple[Snapshot, ...] = ()
+    created: float = 0.0
 
     @property
     def title(self) -> str:
-        """The name that people know it by: a tag if it has one."""
-        return min(self.names, key=lambda name: (name.startswith("sha256:"), "@" in name, name), default=self.id)
+        """The name that people know it by."""
+        return title_of(self.id, self.names)
+
+    @property
+    def shared(self) -> tuple[str, ...]:
+        """The other images and namespaces that have a blob of it."""
+        return tuple(sorted({other for blob in self.blobs for other in blob.shared}))
+
+
+def title_of(id: str, names: Iterable[str]) -> str:  # noqa: A002 - the word of `Image`
+    """Of all the names of an image the one that people know: a tag if it has one."""
+    return min(names, key=lambda name: (name.startswith("sha256:"), "@" in name, name), default=id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +233,36 @@ class Pull:
 
 
 @dataclass(frozen=True, slots=True)
+class Rebuild:
+    """Drop these unpacked layers, and those above them, and unpack them again from the blobs that are here."""
+
+    image: str
+    chains: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ReplaceFiles:
+    """Put the damaged files of these unpacked layers right where they lie: something stands on them."""
+
+    image: str
+    chains: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Reload:
+    """Make CRI look at the image's records again: all of it is here, and CRI does not know it."""
+
+    image: str
+
+
+@dataclass(frozen=True, slots=True)
+class Abort:
+    """Throw away an unfinished download (ingest) that can never be finished."""
+
+    image: str
+
+
+@dataclass(frozen=True, slots=True)
 class Leave:
     """Do nothing to the image, and why."""
 
@@ -190,7 +270,7 @@ class Leave:
     reason: str
 
 
-Action = Evict | Fetch | Pull | Leave
+Action = Evict | Fetch | Pull | Rebuild | ReplaceFiles | Reload | Abort | Leave
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +291,17 @@ class ImageReport:
     verdict: Verdict
     findings: tuple[Finding, ...]
     deeds: tuple[Deed, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CacheReport:
+    """What one verification came to, and the mending that followed; ``bytes`` were read in ``seconds``."""
+
+    trigger: Trigger
+    depth: Depth
+    images: tuple[ImageReport, ...]
+    bytes: int = 0
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

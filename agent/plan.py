@@ -5,31 +5,103 @@ the design).
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from agent.causes import Cause
-from agent.model import Action, Diagnosis, Evict, Fetch, Finding, Image, Leave, Pull, Verdict
+from agent.model import (
+    Action,
+    Check,
+    Diagnosis,
+    Evict,
+    Fetch,
+    Finding,
+    Image,
+    Leave,
+    Pull,
+    Rebuild,
+    Reload,
+    ReplaceFiles,
+    Verdict,
+)
 
 BLOB_CAUSES = frozenset({Cause.BLOB_CORRUPT, Cause.BLOB_TRUNCATED, Cause.BLOB_MISSING})
+ROWS_LOST = (
+    "containerd and its snapshotter disagree on what is unpacked, and no call of containerd's mends that: drain the "
+    "node, stop containerd, move its root directory away, start it, and let the pods pull again"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What a repair may use: ``files`` whether the content store's files can be written, ``replace_files`` whether
+    damaged files may be mended under running containers.
+
+    ``lacking`` are layers that have to be unpacked again and are not here as sound blobs; ``hindered`` tells why the
+    unpacked layers that others share cannot be dropped.
+    """
+
+    files: bool
+    replace_files: bool = False
+    lacking: tuple[str, ...] = ()
+    hindered: str = ""
 
 
 def plan_repair(
-    image: Image, findings: Iterable[Finding], origin: Diagnosis | None, *, files: bool
+    image: Image, findings: Iterable[Finding], origin: Diagnosis | None, means: Means
 ) -> tuple[Action, ...]:
-    """How to mend `image`: fetch damaged blobs over the old ones, pull what has no record any more.
+    """How to mend `image`, the blobs first: what is unpacked is unpacked from them.
 
-    `origin` is the diagnosis of `reference`, None when the image has no name in a registry; `files` tells whether the
-    content store's files can be written.
+    `origin` is the diagnosis of `reference`, None when the image has no name in a registry.
     """
     bad = [finding for finding in findings if finding.verdict is Verdict.BAD]
-    if not bad:
+    if any(finding.check == Check.SNAPSHOTTER for finding in bad):
+        return (Leave(image.id, ROWS_LOST),)
+    unpacked = [finding for finding in bad if finding.check == Check.UNPACKED]
+    refused = _refusal(origin, files=means.files)
+    blobs = _blobs(image, bad, refused, means.lacking)
+    stuck = bool(means.lacking) and any(isinstance(action, Leave) for action in blobs)
+    return (
+        *blobs,
+        *(() if stuck else _unpacked(image, unpacked, means)),
+        *(Reload(image.id) for finding in bad if finding.check == Check.CRI),
+    )
+
+
+def _blobs(image: Image, bad: Iterable[Finding], refused: str, lacking: tuple[str, ...]) -> tuple[Action, ...]:
+    """Damaged and lacking blobs are fetched; a record that is gone comes back with a pull: containerd fetches exactly
+    what it has no record of."""
+    found = [finding for finding in bad if finding.check == Check.CACHE]
+    digests = (*(finding.subject for finding in found if finding.cause in BLOB_CAUSES), *lacking)
+    lost = any(finding.cause not in BLOB_CAUSES for finding in found)
+    name = reference(image)
+    if not digests and not lost:
         return ()
-    refused = _refusal(origin, files=files)
-    if origin is None or refused:
+    if refused or name is None:
         return (Leave(image.id, refused),)
-    blobs = tuple(dict.fromkeys(finding.subject for finding in bad if finding.cause in BLOB_CAUSES))
-    fetch: tuple[Action, ...] = (Fetch(image.id, blobs),) if blobs else ()
-    # a record that is gone comes back with a pull: containerd fetches exactly what it has no record of
-    return (*fetch, Pull(origin.image)) if len(blobs) < len({finding.subject for finding in bad}) else fetch
+    fetch: tuple[Action, ...] = (Fetch(image.id, tuple(dict.fromkeys(digests))),) if digests else ()
+    return (*fetch, Pull(name)) if lost else fetch
+
+
+def _unpacked(image: Image, found: Iterable[Finding], means: Means) -> tuple[Action, ...]:
+    """Layers that nobody stands on are dropped and unpacked again; the files of others are only touched if allowed."""
+    users = {snapshot.chain: snapshot.in_use for snapshot in image.snapshots}
+    chains = tuple(dict.fromkeys(finding.subject for finding in found))
+    busy = tuple(chain for chain in chains if users.get(chain))
+    free = tuple(chain for chain in chains if not users.get(chain))
+    files = all(finding.cause is Cause.SNAPSHOT_CORRUPT for finding in found if finding.subject in busy)
+    actions: list[Action] = []
+    if busy and means.replace_files and files:
+        actions.append(ReplaceFiles(image.id, busy))
+    elif busy:
+        actions.append(Leave(image.id, _in_use({user for chain in busy for user in users[chain]}, files=files)))
+    if free:
+        actions.append(Leave(image.id, means.hindered) if means.hindered else Rebuild(image.id, free))
+    return tuple(actions)
+
+
+def _in_use(users: Iterable[str], *, files: bool) -> str:
+    how = "or set repair.in_use to replace-files" if files else "or drain the node"
+    return f"its unpacked files are in use by {_few(tuple(sorted(users)))}: delete these pods, {how}"
 
 
 def plan_repull(image: Image | None, wanted: str, origin: Diagnosis, *, files: bool) -> tuple[Action, ...]:

@@ -1,30 +1,36 @@
-"""cache: whether the blobs of a cached image are what their digests say, read under a lease.
+"""cache: whether a cached image is what its digests say, down to the unpacked files, looked at under a lease.
 
 What is normal is never flagged: layers and other platforms' manifests without a record, images that were never
-unpacked, pulls under way. An image that changes while it is looked at is ``unknown``.
+unpacked, snapshotters that fetch a file when it is read, pulls under way. An image that changes while it is looked at
+is ``unknown``.
 """
 
 import asyncio
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
+from types import TracebackType
+from typing import Self
 
 from agent.causes import Cause
-from agent.checks.ladder import finding_of
-from agent.model import Blob, Fault, Finding, Image, Verdict
-from agent.runtime.blobs import Budget, Stopped, compare_digest, compare_size, examine, examine_size, new_hasher
-from agent.runtime.channel import Absent
+from agent.checks import ingests
+from agent.checks.stored import BlobReader
+from agent.checks.unpacked import UnpackedReader
+from agent.model import Check, Depth, Fault, Finding, Image, Verdict
+from agent.runtime.blobs import Budget
+from agent.runtime.layers.apart import Layers
 from agent.runtime.store import Store
 
-CHECK = "cache"
-DAMAGE = frozenset({Cause.BLOB_CORRUPT, Cause.BLOB_TRUNCATED, Cause.BLOB_MISSING})
 LEASE_SECONDS = 3600.0
+
+PATIENCE = 1.0
+"""Seconds until CRI must have heard of a record."""
 
 
 class Verifier:
-    """Examines images one after the other and each blob once, however many images share it.
+    """Examines images, and each blob and each unpacked layer once, however many images share it.
 
-    ``workers`` blobs are read at the same time; ``seen`` is told of every chunk's length.
+    ``workers`` files are read at the same time, and as many layers compared; ``seen`` is told of every chunk's length.
+    Leave it (``async with``), so that its child processes end.
     """
 
     def __init__(
@@ -32,29 +38,70 @@ class Verifier:
     ) -> None:
         self._store = store
         self._budget = budget
-        self._slots = asyncio.Semaphore(workers)
         self._seen = seen
-        self._done: dict[str, asyncio.Task[Finding]] = {}
+        self.layers = Layers(workers, budget, seen)
+        self._blobs = BlobReader(store, budget, workers, seen)
+        self._unpacked = UnpackedReader(store, self.layers, self._blobs)
 
-    async def image(self, image: Image, *, read: bool = True) -> tuple[Finding, ...]:
-        """What is wrong with `image`; nothing when it is sound. Without `read`, only records and sizes are compared."""
-        lost = tuple(self._lost(image, digest) for digest in image.lost)
-        async with self._store.leases.hold([image.id], LEASE_SECONDS):
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.layers.close()
+
+    async def image(self, image: Image, depth: Depth = Depth.BLOBS) -> tuple[Finding, ...]:
+        """What is wrong with `image`; nothing when it is sound."""
+        lost = [_lost(image, digest) for digest in image.lost]
+        async with self._store.leases.hold([image.id], LEASE_SECONDS) as lease:
             if await self._in_flux(image):
-                return (
-                    Finding(CHECK, image.title, Verdict.UNKNOWN, Cause.UNKNOWN, "it changed while it was looked at"),
-                )
-            findings = await asyncio.gather(*(self._blob(blob, read=read) for blob in image.blobs))
-        return (*lost, *(finding for finding in findings if finding.verdict is not Verdict.OK))
+                return (_changed(image),)
+            found = await self._look(image, depth, lease)
+            if any(finding.verdict is Verdict.BAD for finding in found):
+                self._expect_files()
+                if await self._in_flux(image):
+                    return (_changed(image),)
+            if not lost and all(finding.verdict is Verdict.OK for finding in found):
+                found = await self._unknown_to_cri(image)
+        return tuple(finding for finding in (*lost, *found) if finding.verdict is not Verdict.OK)
 
-    def forget(self, digests: tuple[str, ...]) -> None:
-        """Look at these blobs again the next time."""
-        for digest in digests:
-            self._done.pop(digest, None)
+    async def _look(self, image: Image, depth: Depth, lease: str) -> list[Finding]:
+        """Documents first: only what they say is known to be right can tell what the layers must be."""
+        anatomies = await self._store.anatomies(image)
+        compared = await self._unpacked.comparable(image, anatomies) if depth is Depth.FULL else frozenset()
+        blobs = (blob for blob in image.blobs if blob.digest not in compared)
+        read = asyncio.gather(*(self._blobs.finding(blob, read=depth is not Depth.QUICK) for blob in blobs))
+        unpacked = asyncio.gather(*(self._unpacked.findings(image, each, depth, lease) for each in anatomies))
+        stored = (_whose(finding, image) for finding in await read)
+        return [*stored, *_once(finding for found in await unpacked for finding in found)]
 
-    def _lost(self, image: Image, digest: str) -> Finding:
-        detail = f"containerd has no record of {digest}, which {image.title} cannot do without"
-        return Finding(CHECK, digest, Verdict.BAD, Cause.METADATA_BROKEN, detail)
+    async def _unknown_to_cri(self, image: Image) -> list[Finding]:
+        """An image that is all here, and that CRI has lost: a blob of it was unreadable when containerd started.
+
+        CRI hears of a new record within half a second, so it is asked twice.
+        """
+        for _ in range(2):
+            if not (lacking := await self._store.unknown_to_cri(image)):
+                return []
+            await asyncio.sleep(PATIENCE)
+        detail = f"all of {image.title} is here, but CRI does not know {', '.join(lacking)}"
+        return [Finding(Check.CRI, image.id, Verdict.BAD, Cause.METADATA_BROKEN, detail)]
+
+    async def ingests(self) -> tuple[Finding, ...]:
+        """Unfinished downloads with bytes that no pull can ever finish; their subjects are the refs."""
+        return await ingests.findings(self._store, self._budget, self._seen)
+
+    def forget(self, image: Image) -> None:
+        """Look at all of `image` again the next time."""
+        self._blobs.forget(blob.digest for blob in image.blobs)
+        self._unpacked.forget(snapshot.chain for snapshot in image.snapshots)
+
+    def _expect_files(self) -> None:
+        """Raises `Fault` when the way to containerd's files has ended: after a restart they only seem to be missing."""
+        root = self._store.content_root
+        if root is not None and not root.is_dir():
+            raise Fault(Cause.RUNTIME_UNAVAILABLE, "containerd was restarted while its files were read")
 
     async def _in_flux(self, image: Image) -> bool:
         """Whether the image or one of its blobs went away since it was listed: then somebody is at work on it."""
@@ -64,52 +111,26 @@ class Verifier:
         infos = await asyncio.gather(*(self._store.content.info(blob.digest) for blob in image.blobs))
         return any(info is None for info in infos)
 
-    async def _blob(self, blob: Blob, *, read: bool) -> Finding:
-        key = blob.digest if read else f"size of {blob.digest}"
-        task = self._done.get(key)
-        if task is None:
-            task = self._done[key] = asyncio.create_task(self._examine(blob, read=read))
-        return await asyncio.shield(task)
 
-    async def _examine(self, blob: Blob, *, read: bool) -> Finding:
-        began = time.monotonic()
-        try:
-            async with self._slots:
-                await (self._read(blob) if read else self._compare_size(blob))
-        except Fault as fault:
-            found = finding_of(fault, CHECK, blob.digest, time.monotonic() - began)
-            return found if await self._is_damage(fault, blob) else replace(found, verdict=Verdict.UNKNOWN)
-        except Stopped:
-            return Finding(CHECK, blob.digest, Verdict.UNKNOWN, Cause.UNKNOWN, "the verification was stopped")
-        return Finding(CHECK, blob.digest, Verdict.OK, seconds=time.monotonic() - began)
+def _lost(image: Image, digest: str) -> Finding:
+    detail = f"containerd has no record of {digest}, which {image.title} cannot do without"
+    return Finding(Check.CACHE, digest, Verdict.BAD, Cause.METADATA_BROKEN, detail)
 
-    async def _is_damage(self, fault: Fault, blob: Blob) -> bool:
-        """A runtime that went away is none, nor is a file that went with its record."""
-        return fault.cause in DAMAGE and await self._store.content.info(blob.digest) is not None
 
-    async def _compare_size(self, blob: Blob) -> None:
-        path = self._store.blob_path(blob.digest)
-        if path is None:
-            raise Fault(Cause.UNKNOWN, "the files of the content store cannot be reached")
-        await asyncio.to_thread(examine_size, path, blob)
+def _changed(image: Image) -> Finding:
+    return Finding(Check.CACHE, image.title, Verdict.UNKNOWN, Cause.UNKNOWN, "it changed while it was looked at")
 
-    async def _read(self, blob: Blob) -> None:
-        path = self._store.blob_path(blob.digest)
-        if path is None:
-            await self._read_over_grpc(blob)
-        else:
-            await asyncio.to_thread(examine, path, blob, self._budget, self._seen)
 
-    async def _read_over_grpc(self, blob: Blob) -> None:
-        hasher = new_hasher(blob.digest)
-        size = 0
-        try:
-            async for chunk in self._store.content.read(blob.digest):
-                await asyncio.to_thread(self._budget.take, len(chunk))
-                hasher.update(chunk)
-                size += len(chunk)
-                self._seen(len(chunk))
-        except Absent:
-            raise Fault(Cause.BLOB_MISSING, f"the {blob.role} {blob.digest} has a record but no file") from None
-        compare_size(blob, size)
-        compare_digest(blob, hasher.hexdigest())
+def _whose(finding: Finding, image: Image) -> Finding:
+    """With the images and namespaces that have the blob, and the containers on the image."""
+    if finding.verdict is Verdict.OK:
+        return finding
+    shared = next((blob.shared for blob in image.blobs if blob.digest == finding.subject), ())
+    owners = {"images": (image.title, *shared), "in_use": image.in_use}
+    told = {key: ", ".join(names) for key, names in owners.items() if names}
+    return replace(finding, evidence={**finding.evidence, **told})
+
+
+def _once(findings: Iterable[Finding]) -> list[Finding]:
+    """Two manifests of one image may share their layers."""
+    return list({(finding.check, finding.subject, finding.cause): finding for finding in findings}.values())

@@ -11,6 +11,7 @@ Level = Literal["debug", "info", "warning", "error"]
 # What a text must look like, and the words for it.
 _SOCKET = (r"unix:///.+|/.+", "write the path of a socket, such as unix:///run/containerd/containerd.sock")
 _FOLDER = (r"/.*", "write a path that starts with /")
+_IN_USE = (r"leave|replace-files", "write leave or replace-files")
 _ADDRESS = (r"[0-9.]+|[0-9A-Fa-f:.]+", "write an IP address, such as 0.0.0.0 or ::")
 
 
@@ -88,15 +89,48 @@ class Verify(Section, frozen=True):
     """Reading the cached images again, to find what is corrupt."""
 
     bytes_per_second: Annotated[
-        Bytes | None, _means("Most bytes that verifying reads in a second; no limit if left out", 65536)
+        Bytes | None, _means("Most bytes that a command reads in a second; no limit if left out", 65536)
     ] = None
     concurrency: Annotated[int, _means("Files that are read at the same time", 1, 16)] = 2
+    interval: Annotated[
+        Seconds, _means("Time after which the daemon reads an image in full again", 60, 365 * 86400)
+    ] = Seconds(7 * 86400)
+    background_bytes_per_second: Annotated[
+        Bytes, _means("Most bytes that the daemon reads in a second when nothing presses; 0KiB turns that off", 0)
+    ] = Bytes(10 * 1024 * 1024)
+    background_cpu_share: Annotated[
+        float, _means("Share of one processor core that the daemon takes for that at most", 0.001, 1)
+    ] = 0.05
+    boot_bytes_per_second: Annotated[
+        Bytes,
+        _means(
+            "Most bytes that the daemon reads in a second after an unclean shutdown of the node, for an image whose "
+            "container crashed, and while it mends one",
+            65536,
+        ),
+    ] = Bytes(100 * 1024 * 1024)
+    crash_interval: Annotated[
+        Seconds, _means("Time between two looks for containers that ended as damaged files make them end", 1, 3600)
+    ] = Seconds(30)
 
 
 class Repair(Section, frozen=True):
-    """Pulling again."""
+    """Mending what is corrupt."""
 
     pull_timeout: Annotated[Seconds, _means("Limit of pulling one image again", 10, 86400)] = Seconds(600)
+    automatic: Annotated[
+        bool,
+        _means("Whether the daemon mends what it finds corrupt, where that evicts nothing; else it only tells"),
+    ] = True
+    in_use: Annotated[
+        str,
+        _means(
+            "What to do with corrupt files of an image that containers use: leave, or replace-files to put the right "
+            "ones in their place under the containers' feet",
+            form=_IN_USE,
+        ),
+    ] = "leave"
+    per_hour: Annotated[int, _means("Most images that the daemon mends in an hour", 1, 1000)] = 10
 
 
 class Settings(Section, frozen=True):

@@ -161,9 +161,9 @@ NODE: Mapping[Cause, tuple[str, ...]] = {
         "unpacked layer that is gone",
         (
             "The directory or record of an unpacked layer is missing, while the image still counts as present. "
-            "Pulling again does not unpack it anew."
+            "Pulling again does not unpack it anew where the record is left."
         ),
-        "node-agent repull IMAGE (evicts it with its unpacked layers, where nothing else uses them)",
+        "node-agent repair IMAGE (unpacks it again from the blobs on this node)",
         "Where pods use it: kubectl drain NODE first. Never delete in .../snapshots by hand.",
     ),
     Cause.SNAPSHOT_CORRUPT: (
@@ -172,16 +172,20 @@ NODE: Mapping[Cause, tuple[str, ...]] = {
             "Files that containers of this image run are not those of its layer: changed, empty, lost or extra. "
             "The runtime never looks; typical after power loss."
         ),
-        "kubectl drain NODE --ignore-daemonsets: what runs on the image keeps its unpacked layers",
-        "node-agent repull IMAGE (evicts it with its unpacked layers); last -x reboot shutdown | head",
+        "node-agent repair IMAGE (unpacks it again from the blobs on this node, and proves it)",
+        (
+            "Where pods use it, delete them or kubectl drain NODE first; repair.in_use: replace-files mends the files "
+            "under them."
+        ),
+        "last -x reboot shutdown | head; then set image_pull_with_sync_fs = true in containerd (1.7+)",
     ),
     Cause.METADATA_BROKEN: (
         "runtime's databases that contradict each other",
         (
-            "containerd's own database and the snapshotter's disagree about which layers exist. This cannot be "
-            "mended through the runtime's interface."
+            "containerd's records of the image do not fit together: one is gone, names the wrong layers, is unknown "
+            "to CRI, or its snapshotter has lost it. Only the last cannot be mended through the runtime's interface."
         ),
-        "If only a record is gone: node-agent repair IMAGE (pulls what has none).",
+        "node-agent repair IMAGE mends all but that, and says so.",
         "Else kubectl drain NODE --ignore-daemonsets; systemctl stop kubelet containerd",
         "Move /var/lib/containerd aside, then systemctl start containerd kubelet; kubectl uncordon NODE",
     ),
@@ -191,12 +195,8 @@ NODE: Mapping[Cause, tuple[str, ...]] = {
             "Another pull of the same layer holds the lock on its partial download, or a partial download is "
             "bad and is resumed for ever."
         ),
-        "ctr -n k8s.io content active; journalctl -u containerd | grep -E 'locked for|failed commit'",
-        "systemctl restart containerd frees the lock.",
-        (
-            "A bad part goes with: systemctl stop containerd; rm -r "
-            "/var/lib/containerd/io.containerd.content.v1.content/ingest/*; systemctl start containerd"
-        ),
+        "node-agent repair (throws bad parts away), or by hand: ctr -n k8s.io content active",
+        "journalctl -u containerd | grep -E 'locked for|failed commit': systemctl restart containerd frees the lock.",
     ),
     Cause.UNKNOWN: (
         "cause that the text does not tell",

@@ -1,4 +1,4 @@
-"""Where this containerd looks for hosts.toml: what CRI says, else the configuration file of its command line.
+"""Where this containerd looks for hosts.toml, and whether it writes layers out: by CRI, else by its configuration file.
 
 containerd 1.x tells its registry configuration in CRI's verbose Status, 2.x does not any more; then the file is read
 with the rules for ``config_path`` alone (imports are followed once, the last one wins). Source: containerd
@@ -15,6 +15,7 @@ from agent.node.roots import HostRoot
 DEFAULT_FILE = "/etc/containerd/config.toml"
 DEFAULT_PATH = "/etc/containerd/certs.d:/etc/docker/certs.d"
 PLUGINS = ("io.containerd.cri.v1.images", "io.containerd.grpc.v1.cri", "cri")
+DIFF_SERVICE = "io.containerd.service.v1.diff-service"
 FILE_LIMIT = 1 << 20
 
 
@@ -30,6 +31,21 @@ def config_path(root: HostRoot, cmdline: Sequence[str], cri: Mapping[str, Any], 
     if any(table.get("mirrors") for table in tables) or not _has_default(version):
         return ()
     return _split(DEFAULT_PATH)
+
+
+def syncs_layers(root: HostRoot, cmdline: Sequence[str], cri: Mapping[str, Any], version: str) -> bool | None:
+    """Whether unpacked layers are written out to the disk before they are called done; None before 1.7, which cannot.
+
+    ``image_pull_with_sync_fs`` of CRI's images, or ``sync_fs`` of the diff service (2.x).
+    """
+    if _release(version) < (1, 7):
+        return None
+    if "imagePullWithSyncFs" in cri:
+        return bool(cri["imagePullWithSyncFs"])
+    plugins = [content.get("plugins") for content in _files(root, config_file(cmdline))]
+    keys = [(name, "image_pull_with_sync_fs") for name in PLUGINS] + [(DIFF_SERVICE, "sync_fs")]
+    tables = [(each.get(name), key) for each in plugins if isinstance(each, dict) for name, key in keys]
+    return any(isinstance(table, dict) and bool(table.get(key)) for table, key in tables)
 
 
 def config_file(cmdline: Sequence[str]) -> str:
@@ -50,11 +66,16 @@ def _told(cri: Mapping[str, Any]) -> str | None:
 
 
 def _registry_tables(root: HostRoot, file: str) -> list[dict[str, Any]]:
+    return [table for content in _files(root, file) for table in _tables(content)]
+
+
+def _files(root: HostRoot, file: str) -> list[dict[str, Any]]:
+    """The configuration file, and those that it imports."""
     main = _read(root, file)
     imports = main.get("imports")
     patterns = [text for text in imports if isinstance(text, str)] if isinstance(imports, list) else []
     files = [found for pattern in patterns for found in _expand(root, posixpath.join(posixpath.dirname(file), pattern))]
-    return [table for content in (main, *(_read(root, found) for found in files)) for table in _tables(content)]
+    return [main, *(_read(root, found) for found in files)]
 
 
 def _tables(content: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -87,11 +108,16 @@ def _read(root: HostRoot, file: str) -> dict[str, Any]:
 
 def _has_default(version: str) -> bool:
     """Whether this containerd reads certs.d although nothing is configured: 2.2 and newer."""
+    return _release(version) >= (2, 2)
+
+
+def _release(version: str) -> tuple[int, int]:
+    """Major and minor number; (0, 0) for what is no version."""
     numbers = version.removeprefix("v").split(".")
     try:
-        return (int(numbers[0]), int(numbers[1])) >= (2, 2)
+        return int(numbers[0]), int(numbers[1])
     except (ValueError, IndexError):
-        return False
+        return 0, 0
 
 
 def _split(path: str) -> tuple[str, ...]:

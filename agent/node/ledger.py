@@ -5,28 +5,19 @@ agent in between, the next start finds what has to be pulled again. Each writing
 durable (fsync) before it takes the old one's name, so that a crash leaves the old or the new one.
 """
 
-import errno
 import fcntl
 import json
 import os
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from agent.causes import Cause
-from agent.model import Fault
+from agent.node import durable
 
 VERSION = 1
 LIMIT = 16 * 1024 * 1024
-
-_CAUSES = {
-    errno.ENOSPC: Cause.DISK_FULL,
-    errno.EDQUOT: Cause.DISK_FULL,
-    errno.EROFS: Cause.DISK_READ_ONLY,
-}
 
 
 class LedgerBusy(Exception):  # noqa: N818 - says what is the case, as BlockingIOError does not
@@ -96,38 +87,22 @@ class Ledger:
 
     def _write(self, debts: dict[str, Debt]) -> None:
         text = json.dumps({"version": VERSION, "debts": [_record(debt) for debt in debts.values()]}, indent=1)
-        try:
-            _replace(self.path, text.encode())
-        except OSError as error:
-            cause = _CAUSES.get(error.errno or 0, Cause.UNKNOWN)
-            raise Fault(cause, f"cannot write {self.path}: {error.strerror or error}") from error
+        durable.replace(self.path, text.encode())
         self._debts = debts
 
     def _read(self) -> dict[str, Debt]:
         try:
             debts = _parse(self.path)
         except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-            self._set_aside(error)
+            self.damage = durable.set_aside(self.path, error)
             return {}
         return {debt.id: debt for debt in debts}
 
-    def _set_aside(self, error: Exception) -> None:
-        aside = self.path.with_name(f"{self.path.name}.corrupt-{int(time.time())}")
-        self.damage = f"{self.path} could not be understood ({type(error).__name__}) and is now {aside.name}"
-        try:
-            self.path.rename(aside)
-        except OSError as trouble:
-            self.damage = f"{self.path} can be neither read nor renamed: {trouble.strerror or trouble}"
-
 
 def _parse(path: Path) -> list[Debt]:
-    try:
-        with path.open("rb") as file:
-            content = file.read(LIMIT + 1)
-    except FileNotFoundError:
+    content = durable.read(path, LIMIT)
+    if content is None:
         return []
-    if len(content) > LIMIT:
-        raise ValueError("too long for a ledger")
     document = json.loads(content)
     if document["version"] != VERSION:
         raise ValueError("a version that this agent does not know")
@@ -164,26 +139,10 @@ def _lock(path: Path) -> int:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         fd = os.open(path.with_name(f"{path.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        cause = _CAUSES.get(error.errno or 0, Cause.UNKNOWN)
-        raise Fault(cause, f"cannot keep a ledger in {path.parent}: {error.strerror or error}") from error
+        raise durable.trouble(f"cannot keep a ledger in {path.parent}", error) from error
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         os.close(fd)
         raise LedgerBusy(f"{path} is in use by another agent on this node") from error
     return fd
-
-
-def _replace(path: Path, content: bytes) -> None:
-    new = path.with_name(f"{path.name}.new")
-    fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    with os.fdopen(fd, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -10,6 +10,7 @@ from agent.checks.view import View
 from agent.model import Fault
 from agent.node import disk
 from agent.node.clock import boot_id, uptime
+from agent.node.containerd_config import syncs_layers
 
 
 def of(view: View, endpoint: str | None) -> dict[str, dict[str, Any]]:
@@ -51,7 +52,16 @@ def _runtime(view: View, endpoint: str | None) -> dict[str, Any]:
     }
     if isinstance(view.runtime, Fault):
         return {**known, "problem": view.runtime.detail}
-    return {**known, "name": view.runtime.version.name, "version": view.runtime.version.version}
+    told = {"name": view.runtime.version.name, "version": view.runtime.version.version}
+    return {**known, **told, "syncs_layers": layers_are_synced(view)}
+
+
+def layers_are_synced(view: View) -> bool | None:
+    """Whether containerd waits for the disk when it unpacks; None where it cannot, or is away."""
+    if isinstance(view.runtime, Fault):
+        return None
+    cmdline = view.process.cmdline if view.process else ()
+    return syncs_layers(view.root, cmdline, view.runtime.status.config, view.runtime.version.version)
 
 
 def _proxy(view: View) -> dict[str, Any]:

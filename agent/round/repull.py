@@ -10,16 +10,16 @@ from collections.abc import Callable, Sequence
 from agent.causes import Cause
 from agent.checks.climb import Climber
 from agent.checks.ladder import Deadline
-from agent.model import Evict, Fault, Image, ImageReport, Leave, Pull, Verdict
+from agent.model import Depth, Evict, Fault, Image, ImageReport, Leave, Pull, Verdict
 from agent.node.ledger import Debt
 from agent.plan import keeper, plan_repull, reference
 from agent.registry.reference import parse
 from agent.round.diagnose import pull_with
 from agent.round.tools import Deeds, Tools, planned
-from agent.round.verify import Depth, examine, normal
+from agent.round.verify import examine, normal
+from agent.round.work import REPAIR, settle_repair
 from agent.runtime import aside
 from agent.runtime.layout import QUARANTINE
-from agent.runtime.replace import forget_bad_files
 
 REPULL = "repull"
 
@@ -94,8 +94,8 @@ async def _verified(tools: Tools, name: str) -> Image:
     image = await _now(tools, name)
     if image is None:
         raise Fault(Cause.RUNTIME_ERROR, f"containerd says that it pulled {name}, but has no such image")
-    tools.verifier.forget(tuple(blob.digest for blob in image.blobs))
-    report = await examine(tools.verifier, image, Depth.BLOBS)
+    tools.verifier.forget(image)
+    report = await examine(tools.verifier, image, Depth.FULL)
     if report.findings:
         first = report.findings[0]
         raise Fault(first.cause or Cause.UNKNOWN, f"the fresh copy is not sound: {first.detail}", first.evidence)
@@ -123,8 +123,8 @@ async def settle(tools: Tools, say: Callable[[str], None]) -> None:
 
 async def _pay(tools: Tools, debt: Debt) -> tuple[str, ...]:
     """The digests that could not be had back. Raises `Fault` for a debt that stays."""
-    if debt.what != REPULL:
-        forget_bad_files(tools.root, [str(digest) for digest in debt.details.get("digests", ())])
+    if debt.what == REPAIR:
+        await settle_repair(tools, debt)
         return ()
     try:
         parcel = aside.Parcel.from_json(debt.details)

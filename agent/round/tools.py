@@ -9,7 +9,7 @@ from pathlib import Path
 from agent.causes import Cause
 from agent.checks.cache import Verifier
 from agent.checks.view import View
-from agent.model import Action, Deed, Evict, Fault, Fetch, Image, Leave, Pull
+from agent.model import Abort, Action, Deed, Evict, Fault, Fetch, Image, Leave, Pull, Rebuild, Reload, ReplaceFiles
 from agent.node.ledger import Ledger
 from agent.registry.credentials import Keyring
 from agent.round.diagnose import Seen
@@ -17,10 +17,15 @@ from agent.round.verify import store_of
 from agent.runtime.runtime import Runtime
 from agent.runtime.store import Store
 
+DONE = "done"
+
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """``seconds`` is the deadline for climbing the rungs before anything is touched; ``seen`` hears of bytes pulled."""
+    """``seconds`` is the deadline for climbing the rungs before anything is touched; ``seen`` hears of bytes pulled.
+
+    ``replace_files`` allows damaged files to be mended under running containers.
+    """
 
     view: View
     ledger: Ledger
@@ -28,6 +33,7 @@ class Tools:
     verifier: Verifier
     seconds: float
     seen: Seen = field(default=lambda *_: None)
+    replace_files: bool = False
 
     @property
     def runtime(self) -> Runtime:
@@ -70,11 +76,11 @@ class Deeds:
         except Fault as fault:
             self.note(action, f"failed: {fault.detail}", time.monotonic() - began)
             raise
-        self.note(action, "done", time.monotonic() - began)
+        self.note(action, DONE, time.monotonic() - began)
 
     def note(self, action: Action, outcome: str, seconds: float = 0.0) -> None:
         """Write a deed down."""
-        self.done.append(Deed(type(action).__name__.lower(), self._image.title, outcome, seconds))
+        self.done.append(Deed(_word(action), self._image.title, outcome, seconds))
 
 
 def planned(image: Image, plan: tuple[Action, ...]) -> tuple[Deed, ...]:
@@ -89,7 +95,15 @@ def _intent(action: Action) -> str:
     match action:
         case Leave(reason=reason):
             return reason
-        case Fetch(digests=digests) | Evict(digests=digests):
-            return f"would {type(action).__name__.lower()} {', '.join(digests)}"
-        case Pull(image=name):
-            return f"would pull {name}"
+        case (
+            Fetch(digests=subjects) | Evict(digests=subjects) | Rebuild(chains=subjects) | ReplaceFiles(chains=subjects)
+        ):
+            return f"would {_word(action)} {', '.join(subjects)}"
+        case Pull(image=name) | Abort(image=name) | Reload(image=name):
+            return f"would {_word(action)} {name}"
+
+
+def _word(action: Action) -> str:
+    """``ReplaceFiles`` is told as ``replace-files``."""
+    name = type(action).__name__
+    return name[0].lower() + "".join(f"-{char.lower()}" if char.isupper() else char for char in name[1:])

@@ -1,24 +1,19 @@
 """Verify: the cached images that were named, or all of them, and what is wrong with each."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
-from enum import StrEnum
+import contextlib
+from collections.abc import Callable, Iterable, Sequence
 
 from agent.causes import Cause
-from agent.checks.cache import CHECK, Verifier
-from agent.model import Fault, Finding, Image, ImageReport, Verdict
+from agent.checks.cache import Verifier
+from agent.model import Check, Depth, Fault, Finding, Image, ImageReport, Verdict
 from agent.registry.reference import parse
+from agent.runtime.channel import Absent
 from agent.runtime.runtime import Runtime
+from agent.runtime.snapshots import OVERLAYFS
 from agent.runtime.store import Store
 
 IMAGES_AT_ONCE = 4
-
-
-class Depth(StrEnum):
-    """How closely an image is looked at."""
-
-    QUICK = "quick"  # records and sizes
-    BLOBS = "blobs"  # the digest of every blob
 
 
 def store_of(runtime: Runtime | Fault) -> Store:
@@ -57,13 +52,17 @@ def normal_or_raw(name: str) -> str:
         return name
 
 
-async def verify(verifier: Verifier, images: Iterable[Image], depth: Depth) -> tuple[ImageReport, ...]:
-    """What is wrong with each of `images`, several at once, in the order given."""
+async def verify(
+    verifier: Verifier, images: Iterable[Image], depth: Depth, done: Callable[[ImageReport], None] = lambda _: None
+) -> tuple[ImageReport, ...]:
+    """What is wrong with each of `images`, several at once, in the order given; `done` is told of each."""
     slots = asyncio.Semaphore(IMAGES_AT_ONCE)
 
     async def one(image: Image) -> ImageReport:
         async with slots:
-            return await examine(verifier, image, depth)
+            report = await examine(verifier, image, depth)
+        done(report)
+        return report
 
     return tuple(await asyncio.gather(*(one(image) for image in images)))
 
@@ -71,13 +70,24 @@ async def verify(verifier: Verifier, images: Iterable[Image], depth: Depth) -> t
 async def examine(verifier: Verifier, image: Image, depth: Depth) -> ImageReport:
     """One image; a runtime that goes away meanwhile makes it ``unknown``."""
     if not image.id:
-        absent = Finding(CHECK, image.title, Verdict.UNKNOWN, Cause.UNKNOWN, "no image of this name is cached here")
-        return ImageReport(image, Verdict.UNKNOWN, (absent,))
+        return unknown(image, Fault(Cause.UNKNOWN, "no image of this name is cached here"))
     try:
-        findings = await verifier.image(image, read=depth is not Depth.QUICK)
+        findings = await verifier.image(image, depth)
     except Fault as fault:
-        findings = (Finding(CHECK, image.title, Verdict.UNKNOWN, fault.cause, fault.detail, fault.evidence),)
+        return unknown(image, fault)
     return ImageReport(image, worst(finding.verdict for finding in findings), findings)
+
+
+def unknown(image: Image, fault: Fault) -> ImageReport:
+    """An image of which nothing could be told, and why."""
+    finding = Finding(Check.CACHE, image.title, Verdict.UNKNOWN, fault.cause, fault.detail, fault.evidence)
+    return ImageReport(image, Verdict.UNKNOWN, (finding,))
+
+
+async def verify_ingests(verifier: Verifier) -> tuple[ImageReport, ...]:
+    """Unfinished downloads that no pull can ever finish: each one as an image without an ID, called by its ref."""
+    findings = await verifier.ingests()
+    return tuple(ImageReport(Image("", (each.subject,), ()), Verdict.BAD, (each,)) for each in findings)
 
 
 def worst(verdicts: Iterable[Verdict]) -> Verdict:
@@ -86,6 +96,19 @@ def worst(verdicts: Iterable[Verdict]) -> Verdict:
     return next((verdict for verdict in (Verdict.BAD, Verdict.UNKNOWN) if verdict in found), Verdict.OK)
 
 
-def bytes_of(images: Iterable[Image]) -> int:
-    """Bytes to read for `images`, each blob once however many share it."""
-    return sum({blob.digest: blob.size for image in images for blob in image.blobs}.values())
+async def bytes_of(store: Store, images: Iterable[Image], depth: Depth) -> int | None:
+    """Bytes to read for `images`, each blob and each unpacked layer once; None at the depth that reads none."""
+    if depth is Depth.QUICK:
+        return None
+    images = tuple(images)
+    blobs = sum({blob.digest: blob.size for image in images for blob in image.blobs}.values())
+    return blobs + (await _unpacked_bytes(store, images) if depth is Depth.FULL else 0)
+
+
+async def _unpacked_bytes(store: Store, images: Iterable[Image]) -> int:
+    chains = {each.chain for image in images for each in image.snapshots if each.snapshotter == OVERLAYFS}
+    total = 0
+    for chain in chains:
+        with contextlib.suppress(Absent, Fault):  # it went meanwhile, and is none of the bytes to read
+            total += (await store.snapshots.usage(OVERLAYFS, chain)).bytes
+    return total

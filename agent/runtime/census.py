@@ -4,14 +4,15 @@ Records, labels and chains tell everything, also where a blob's JSON is unreadab
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from agent.model import Blob, Image, Role
+from agent.model import Blob, Image, Role, title_of
 from agent.runtime.containers import Container
 from agent.runtime.content import BlobInfo
 from agent.runtime.images import Record
 from agent.runtime.snapshots import Chains
+from agent.runtime.tenants import Tenants
 
 SNAPSHOT_LABEL = "containerd.io/gc.ref.snapshot."
 CONTENT_LABEL = "containerd.io/gc.ref.content."
@@ -34,22 +35,37 @@ class Census:
         names: dict[str, list[Record]] = defaultdict(list)
         for record in self.records:
             names[record.digest].append(record)
-        holders = self._holders(names)
-        return tuple(self._image(target, records, holders) for target, records in sorted(names.items()))
+        titles = {target: title_of(target, [record.name for record in found]) for target, found in names.items()}
+        holders, tenants = self._holders(titles), Tenants(self.chains, self.containers)
+        for target, title in titles.items():
+            tenants.add(target, title, self._tops(target))
+        return tuple(self._image(target, records, holders, tenants) for target, records in sorted(names.items()))
 
-    def _holders(self, targets: Iterable[str]) -> dict[str, set[str]]:
-        """Who has each blob: target digests of this namespace, and the names of other namespaces."""
-        holders: dict[str, set[str]] = defaultdict(set)
-        for target in targets:
+    def _tops(self, target: str) -> Iterator[tuple[str, str]]:
+        infos = (self.infos.get(digest) for digest in reach(target, self.infos))
+        return (top for info in infos if info for top in snapshot_labels(info).items())
+
+    def _holders(self, titles: Mapping[str, str]) -> dict[str, dict[str, str]]:
+        """Who has each blob: target digest → title for the images of this namespace, then the other namespaces."""
+        holders: dict[str, dict[str, str]] = defaultdict(dict)
+        for target, title in titles.items():
             for digest in reach(target, self.infos):
-                holders[digest].add(target)
+                holders[digest][target] = title
         for digest, namespaces in self.elsewhere.items():
-            holders[digest] |= {f"namespace {namespace}" for namespace in namespaces}
+            holders[digest] |= {namespace: f"namespace {namespace}" for namespace in namespaces}
         return holders
 
-    def _image(self, target: str, records: list[Record], holders: Mapping[str, set[str]]) -> Image:
+    def _blobs(self, target: str, holders: Mapping[str, Mapping[str, str]]) -> Iterator[Blob]:
+        for digest, role in reach(target, self.infos).items():
+            if info := self.infos.get(digest):
+                others = (title for holder, title in holders.get(digest, {}).items() if holder != target)
+                yield Blob(digest, info.size, role, tuple(sorted(others)))
+
+    def _image(
+        self, target: str, records: list[Record], holders: Mapping[str, Mapping[str, str]], tenants: Tenants
+    ) -> Image:
         found = reach(target, self.infos)
-        present = tuple(Blob(d, self.infos[d].size, role) for d, role in found.items() if d in self.infos)
+        present = tuple(self._blobs(target, holders))
         names = tuple(sorted(record.name for record in records))
         return Image(
             id=target,
@@ -59,20 +75,19 @@ class Census:
             lost=tuple(d for d, role in found.items() if d not in self.infos and role in {Role.TARGET, Role.CONFIG}),
             # containerd 1.6 marks nothing as pinned, not even the image that every pod's sandbox needs
             pinned=any(record.pinned for record in records) or self.sandbox_image in names,
-            in_use=tuple(sorted({*self._on_snapshots(present), *self._by_name(names)})),
-            shared=tuple(sorted({h for blob in present for h in holders.get(blob.digest, ()) if h != target})),
+            in_use=tuple(sorted({*self._on_snapshots(target, tenants), *self._by_name(names)})),
             unpacked_only=any(self._lacks_layers(blob) for blob in present),
+            snapshots=tenants.snapshots(target),
+            created=max(record.created for record in records),
         )
 
     def _by_name(self, names: tuple[str, ...]) -> Iterator[str]:
-        return (container.id for container in self.containers if container.image in names)
+        return (container.title for container in self.containers if container.image in names)
 
-    def _on_snapshots(self, blobs: Iterable[Blob]) -> Iterator[str]:
-        """The users of the chains that the configs name; a snapshotter that does not answer may have any."""
-        for blob in blobs:
-            for name, top in snapshot_labels(self.infos[blob.digest]).items():
-                chains = self.chains.get(name)
-                yield from chains.users(top) if chains else (f"whoever uses snapshotter {name}, which does not answer",)
+    def _on_snapshots(self, target: str, tenants: Tenants) -> Iterator[str]:
+        """The users of the chains that the configs name."""
+        for snapshotter, top in self._tops(target):
+            yield from tenants.users(snapshotter, top)
 
     def _lacks_layers(self, blob: Blob) -> bool:
         """Whether a manifest's image is unpacked from more layers than are here as blobs."""

@@ -2,7 +2,7 @@
 
 import contextlib
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -15,6 +15,9 @@ from agent.model import Fault
 from agent.rpc import content_pb2 as pb
 from agent.rpc.content_pb2_grpc import ContentStub
 from agent.runtime.channel import Absent, ask, ask_stream, fault_of
+
+WRITE_SECONDS = 1800.0
+"""Limit of storing one blob."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,11 @@ class Ingest:
     offset: int
     total: int
     updated: datetime
+
+    @property
+    def digest(self) -> str:
+        """What is being fetched, as containerd's fetcher names its writes; empty for the writes of others."""
+        return self.ref.partition("-")[2] if self.ref.count("sha256:") == 1 else ""
 
 
 class Content:
@@ -76,6 +84,12 @@ class Content:
         statuses = (await ask(call, "list ingests")).statuses
         return tuple(Ingest(s.ref, s.offset, s.total, s.updated_at.ToDatetime(UTC)) for s in statuses)
 
+    async def abort(self, ref: str) -> None:
+        """Throw away an unfinished write. Under a living writer it answers OK, and the writer goes on."""
+        call = self._stub.Abort(pb.AbortRequest(ref=ref), metadata=self._metadata, timeout=self._timeout)
+        with contextlib.suppress(Absent):
+            await ask(call, f"abort {ref}")
+
     async def forget(self, digest: str) -> None:
         """Delete the record only: the file goes at the next collection, and until then a pull adopts it again."""
         request = pb.DeleteContentRequest(digest=digest)
@@ -89,19 +103,35 @@ class Content:
         One COMMIT message whose offset is the whole size: any other offset fails with "size validation".
         Raises `Fault` (``metadata_broken``) where there is no such file.
         """
-        request = pb.WriteContentRequest(
-            action=pb.COMMIT, ref=f"node-agent-{secrets.token_hex(8)}", total=info.size, offset=info.size,
-            expected=info.digest, labels=info.labels,
-        )  # fmt: skip
-        stream = self._stub.Write(iter([request]), metadata=self._metadata, timeout=self._timeout)
+        messages = iter([_commit(info, f"node-agent-{secrets.token_hex(8)}")])
+        await self._write(messages, f"put {info.digest} back", self._timeout)
+
+    async def write(self, info: BlobInfo, chunks: Iterable[bytes], lease: str) -> None:
+        """Store the bytes of `info` under `lease`; containerd hashes them. Raises `Fault` (``metadata_broken``)."""
+        ref = f"node-agent-{secrets.token_hex(8)}"
+        try:
+            leased = (("containerd-lease", lease),)
+            await self._write(_messages(info, ref, chunks), f"store {info.digest}", WRITE_SECONDS, leased)
+        except BaseException:
+            await self.abort(ref)
+            raise
+
+    async def _write(
+        self,
+        messages: Iterator[pb.WriteContentRequest],
+        what: str,
+        seconds: float,
+        more: tuple[tuple[str, str], ...] = (),
+    ) -> None:
+        stream = self._stub.Write(messages, metadata=(*self._metadata, *more), timeout=seconds)
         try:
             async for _ in stream:
                 pass
         except grpc.aio.AioRpcError as error:
             if error.code() in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}:
-                raise fault_of(error, f"put {info.digest} back") from None
+                raise fault_of(error, what) from None
             if error.code() != grpc.StatusCode.ALREADY_EXISTS:
-                raise Fault(Cause.METADATA_BROKEN, f"cannot put {info.digest} back: {error.details()}") from None
+                raise Fault(Cause.METADATA_BROKEN, f"cannot {what}: {error.details()}") from None
 
     async def label(self, digest: str, key: str, value: str) -> None:
         """Set one label; an empty `value` removes it."""
@@ -111,3 +141,19 @@ class Content:
         call = self._stub.Update(request, metadata=self._metadata, timeout=self._timeout)
         with contextlib.suppress(Absent):  # a blob without a record has no labels either
             await ask(call, f"label {digest} with {key}")
+
+
+def _commit(info: BlobInfo, ref: str) -> pb.WriteContentRequest:
+    return pb.WriteContentRequest(
+        action=pb.COMMIT, ref=ref, total=info.size, offset=info.size, expected=info.digest, labels=info.labels
+    )
+
+
+def _messages(info: BlobInfo, ref: str, chunks: Iterable[bytes]) -> Iterator[pb.WriteContentRequest]:
+    offset = 0
+    for chunk in chunks:
+        yield pb.WriteContentRequest(
+            action=pb.WRITE, ref=ref, total=info.size, offset=offset, expected=info.digest, data=chunk
+        )
+        offset += len(chunk)
+    yield _commit(info, ref)

@@ -49,6 +49,28 @@ class CriImage:
     pinned: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """How a container ended.
+
+    ``images`` are the names that CRI has for its image: a reference, a digest, the image ID; ``pod`` is
+    ``namespace/name`` and empty for a container that is not the kubelet's; ``attempt`` counts its restarts; ``reason``
+    is such as ``Error``, ``OOMKilled``, ``StartError``; ``log`` is a path as the runtime sees it, empty for none;
+    ``finished`` in epoch seconds.
+    """
+
+    id: str
+    images: tuple[str, ...]
+    pod: str
+    container: str
+    attempt: int
+    code: int
+    reason: str
+    message: str
+    log: str
+    finished: float
+
+
 class Cri:
     """The calls of ImageService and RuntimeService; each one ends within ``timeout`` seconds, a pull when told."""
 
@@ -126,6 +148,22 @@ class Cri:
         request = pb.RemoveImageRequest(image=pb.ImageSpec(image=name))
         await ask(self._images.RemoveImage(request, timeout=self._timeout), "CRI RemoveImage")
 
+    async def exited(self) -> frozenset[str]:
+        """The IDs of the containers that ended and were not removed yet. One call, however many there are."""
+        state = pb.ContainerStateValue(state=pb.CONTAINER_EXITED)
+        request = pb.ListContainersRequest(filter=pb.ContainerFilter(state=state))
+        answer = await ask(self._runtime.ListContainers(request, timeout=self._timeout), "CRI ListContainers")
+        return frozenset(container.id for container in answer.containers)
+
+    async def exit_of(self, id: str) -> Exit | None:  # noqa: A002 - CRI's word
+        """How a container of `exited` ended; None for one that was removed meanwhile."""
+        request = pb.ContainerStatusRequest(container_id=id)
+        try:
+            answer = await ask(self._runtime.ContainerStatus(request, timeout=self._timeout), "CRI ContainerStatus")
+        except Absent:
+            return None
+        return _exit(answer.status)
+
     async def image_filesystem(self) -> str | None:
         """The path that holds the images, as the runtime sees it."""
         request = pb.ImageFsInfoRequest()
@@ -146,6 +184,24 @@ def _pull_fault(error: grpc.aio.AioRpcError, timeout: float) -> Fault:
 
 def _image(image: pb.Image) -> CriImage:
     return CriImage(image.id, (*image.repo_tags, *image.repo_digests), image.size, image.pinned)
+
+
+def _exit(status: pb.ContainerStatus) -> Exit:
+    labels = status.labels
+    namespace, name = (labels.get(f"io.kubernetes.pod.{key}", "") for key in ("namespace", "name"))
+    names = (status.image_ref, status.image_id, status.image.image)
+    return Exit(
+        id=status.id,
+        images=tuple(dict.fromkeys(name for name in names if name)),
+        pod=f"{namespace}/{name}" if name else "",
+        container=status.metadata.name,
+        attempt=status.metadata.attempt,
+        code=status.exit_code,
+        reason=status.reason,
+        message=shorten(status.message),
+        log=status.log_path,
+        finished=status.finished_at / 1e9,
+    )
 
 
 def _json_object(text: str) -> Mapping[str, object]:

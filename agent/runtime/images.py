@@ -11,18 +11,28 @@ from agent.rpc.images_pb2_grpc import ImagesStub
 from agent.rpc.types_pb2 import Descriptor
 from agent.runtime.channel import Absent, ask
 
+MANAGED_LABEL = "io.cri-containerd.image"
 PINNED_LABEL = "io.cri-containerd.pinned"
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One name of an image. A pull by tag through CRI makes three records of one target digest."""
+    """One name of an image, ``created`` in epoch seconds.
+
+    A pull by tag through CRI makes three records of one target digest.
+    """
 
     name: str
     digest: str
     media_type: str
     size: int
     labels: dict[str, str] = field(default_factory=dict)
+    created: float = 0.0
+
+    @property
+    def managed(self) -> bool:
+        """Whether CRI has taken the image for its own."""
+        return self.labels.get(MANAGED_LABEL) == "managed"
 
     @property
     def pinned(self) -> bool:
@@ -73,7 +83,8 @@ class Images:
 
 def _record(image: pb.Image) -> Record:
     target = image.target
-    return Record(image.name, target.digest, target.media_type, target.size, dict(image.labels))
+    created = image.created_at.ToMilliseconds() / 1000
+    return Record(image.name, target.digest, target.media_type, target.size, dict(image.labels), created)
 
 
 def _message(record: Record) -> pb.Image:

@@ -1,6 +1,7 @@
 """Where containerd's content store keeps its files, and where bad or evicted ones are put aside."""
 
 import contextlib
+import ctypes
 import errno
 import re
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 from agent.causes import Cause
 from agent.model import Fault
 
+EXT4_SUPER_MAGIC = 0xEF53
 QUARANTINE = "node-agent-quarantine"
 DIGEST = re.compile(r"(sha256|sha384|sha512):[0-9a-f]{64,128}")
 
@@ -26,6 +28,19 @@ def blob_file(content_root: Path, digest: str) -> Path:
 def kept_file(content_root: Path, digest: str, suffix: str = "") -> Path:
     """The file's name in the quarantine: in the store's own folder, so that a rename never copies."""
     return content_root / QUARANTINE / (digest.partition(":")[2] + suffix)
+
+
+def ingest_file(content_root: Path, namespace: str, ref: str) -> Path | None:
+    """The bytes so far of an unfinished write, None if there is none.
+
+    Its folder is called by the hash of a reference that holds a number nobody else knows, and holds the reference.
+    """
+    for folder in (content_root / "ingest").glob("*"):
+        with contextlib.suppress(OSError):  # it was finished meanwhile
+            owner, _, rest = (folder / "ref").read_text().partition("/")
+            if owner == namespace and rest.partition("/")[2] == ref:
+                return folder / "data"
+    return None
 
 
 def make_quarantine(content_root: Path) -> None:
@@ -48,3 +63,11 @@ def disk_faults() -> Iterator[None]:
     except OSError as error:
         detail = f"the content store cannot be written: {error.strerror or error}"
         raise Fault(_CAUSES.get(error.errno or 0, Cause.UNKNOWN), detail) from None
+
+
+def counts_blocks(folder: Path) -> bool:
+    """Whether the blocks of a file are the same whenever they are counted: on ext4, as measured; others compress, or
+    reserve ahead of a write."""
+    answer = (ctypes.c_long * 32)()  # struct statfs begins with f_type (statfs(2))
+    failed = ctypes.CDLL(None, use_errno=True).statfs(bytes(folder), ctypes.byref(answer))
+    return not failed and answer[0] == EXT4_SUPER_MAGIC

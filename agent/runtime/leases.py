@@ -24,8 +24,8 @@ class Leases:
         self._timeout = timeout
 
     @asynccontextmanager
-    async def hold(self, content: Iterable[str], seconds: float) -> AsyncIterator[None]:
-        """Keep these digests and all that they reference by labels from being collected.
+    async def hold(self, content: Iterable[str], seconds: float) -> AsyncIterator[str]:
+        """Keep these digests and all that they reference by labels from being collected; yields the lease's ID.
 
         The lease ends with the block, at the latest after ``seconds`` if this process dies.
         It does not stop an explicit deletion: read again what matters once it is held.
@@ -37,7 +37,7 @@ class Leases:
                 call = self._stub.AddResource(request, metadata=self._metadata, timeout=self._timeout)
                 with contextlib.suppress(Absent):  # an expired lease: whoever reads under it looks twice
                     await ask(call, f"lease {digest}")
-            yield
+            yield lease
         finally:
             await self._delete(lease, sync=False)
 

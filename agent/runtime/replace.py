@@ -10,14 +10,17 @@ from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 
 from agent.causes import Cause
-from agent.model import Blob, Fault
+from agent.model import Blob, Fault, Role
 from agent.runtime.blobs import new_hasher
+from agent.runtime.content import BlobInfo, Content
 from agent.runtime.layout import blob_file, disk_faults, kept_file, leave_quarantine, make_quarantine
 
 Sink = Callable[[bytes], None]
 Download = Callable[[Sink], Awaitable[None]]
 
 BAD, NEW = ".bad", ".new"
+PIECE = 1024 * 1024
+"""Bytes of one message: containerd takes at most 16 MiB."""
 
 
 async def replace(content_root: Path, blob: Blob, download: Download) -> None:
@@ -37,6 +40,20 @@ async def replace(content_root: Path, blob: Blob, download: Download) -> None:
             _sync_folder(target.parent)
         finally:
             new.unlink(missing_ok=True)
+
+
+async def add(content: Content, content_root: Path, info: BlobInfo, download: Download, lease: str) -> None:
+    """Store a blob that has no record, as containerd's own pull would, under `lease`. Raises `Fault` as `replace`."""
+    new = kept_file(content_root, info.digest, NEW)
+    make_quarantine(content_root)
+    with disk_faults():
+        try:
+            await _fetch(new, Blob(info.digest, info.size, Role.LAYER), download)
+            with new.open("rb") as file:
+                await content.write(info, iter(lambda: file.read(PIECE), b""), lease)
+        finally:
+            new.unlink(missing_ok=True)
+    leave_quarantine(content_root)
 
 
 def forget_bad_files(content_root: Path, digests: Iterable[str]) -> None:

@@ -39,6 +39,8 @@ async def meet(channel: grpc.aio.Channel, timeout: float, root: Path, normal: Ca
         channel,
         timeout,
         folder if place and folder.is_dir() else None,
+        cri,
+        root=root,
         sandbox_image=normal(status.sandbox_image) if status.sandbox_image else "",
         isolated=policy == "isolated",
     )

@@ -1,33 +1,41 @@
 """containerd's own services in the namespace ``k8s.io``."""
 
+import contextlib
+import hashlib
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 
 import grpc.aio
 
-from agent.model import Fault, Image
+from agent.model import Fault, Image, Role
 from agent.rpc import introspection_pb2, namespaces_pb2
 from agent.rpc.introspection_pb2_grpc import IntrospectionStub
 from agent.rpc.namespaces_pb2_grpc import NamespacesStub
+from agent.runtime.anatomy import Anatomy, config_of, dissect
 from agent.runtime.census import Census, snapshot_labels
-from agent.runtime.channel import ask
+from agent.runtime.channel import Absent, ask
 from agent.runtime.containers import Containers
 from agent.runtime.content import BlobInfo, Content
+from agent.runtime.cri import Cri
+from agent.runtime.diff import Diff
 from agent.runtime.images import Images
-from agent.runtime.layout import blob_file
+from agent.runtime.layout import blob_file, ingest_file
 from agent.runtime.leases import Leases
 from agent.runtime.snapshots import Chains, Snapshots
 
 NAMESPACE = "k8s.io"
+DOCUMENT_LIMIT = 8 * 1024 * 1024
+"""Bytes; a registry need take no manifest over 4 MiB (OCI distribution-spec), and a config is smaller."""
 
 
 class Store:
     """Everything of containerd that CRI does not show.
 
     ``content_root`` is the folder of the content store as this process can open it, or None when its files are
-    not reachable (then blobs are read over gRPC, and nothing is repaired). ``isolated`` tells that namespaces do not
-    share content, so that what was forgotten cannot be adopted again.
+    not reachable (then blobs are read over gRPC, and nothing is repaired); ``root`` is the root directory of the file
+    system that containerd sees. ``isolated`` tells that namespaces do not share content, so that what was forgotten
+    cannot be adopted again.
     """
 
     def __init__(
@@ -35,7 +43,9 @@ class Store:
         channel: grpc.aio.Channel,
         timeout: float,
         content_root: Path | None,
+        cri: Cri,
         *,
+        root: Path = Path("/"),
         sandbox_image: str = "",
         isolated: bool = False,
     ) -> None:
@@ -44,16 +54,55 @@ class Store:
         self._timeout = timeout
         self._sandbox_image = sandbox_image
         self._containers = Containers(channel, metadata, timeout)
+        self._root = root
+        self.cri = cri
         self.content_root = content_root
         self.isolated = isolated
         self.content = Content(channel, metadata, timeout)
         self.images = Images(channel, metadata, timeout)
         self.leases = Leases(channel, metadata, timeout)
         self.snapshots = Snapshots(channel, metadata, timeout)
+        self.diff = Diff(channel, metadata)
 
     def blob_path(self, digest: str) -> Path | None:
         """The file of a blob, whether or not it exists; None where files are out of reach."""
         return blob_file(self.content_root, digest) if self.content_root else None
+
+    def ingest_path(self, ref: str) -> Path | None:
+        """The bytes so far of an unfinished write; None where there are none, or files are out of reach."""
+        return ingest_file(self.content_root, NAMESPACE, ref) if self.content_root else None
+
+    def file(self, path: str) -> Path:
+        """A path of containerd's own file system, as this process can open it."""
+        return self._root / path.lstrip("/")
+
+    async def document(self, digest: str) -> bytes:
+        """A manifest, index or config; empty for one that is gone, damaged or larger than containerd reads."""
+        found = b""
+        with contextlib.suppress(Absent):
+            async for chunk in self.content.read(digest):
+                found += chunk
+                if len(found) > DOCUMENT_LIMIT:
+                    return b""
+        return found if f"sha256:{hashlib.sha256(found).hexdigest()}" == digest else b""
+
+    async def anatomies(self, image: Image) -> tuple[Anatomy, ...]:
+        """What each manifest of `image` whose config is here says that it is unpacked to; damaged ones are left out."""
+        documents = [await self.document(b.digest) for b in image.blobs if b.role in {Role.TARGET, Role.MANIFEST}]
+        found: list[Anatomy] = []
+        for manifest in documents:
+            info = await self.content.info(config) if (config := config_of(manifest)) else None
+            if info and (body := await self.document(config)):
+                found.append(dissect(manifest, body, snapshot_labels(info)))
+        return tuple(found)
+
+    async def unknown_to_cri(self, image: Image) -> tuple[str, ...]:
+        """Names of `image` that CRI manages and does not know; an artifact, which has no layers, is none of its own."""
+        if not any(each.layers for each in await self.anatomies(image)):
+            return ()
+        records = [await self.images.record(name) for name in image.names]
+        managed = [record.name for record in records if record and record.managed and record.digest == image.id]
+        return tuple([name for name in managed if await self.cri.image(name) is None])
 
     async def cached(self) -> tuple[Image, ...]:
         """Every image of the namespace. Reads records only, no blob."""

@@ -1,7 +1,7 @@
 """JSON for programs: the shapes of the command line's contract."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from agent.causes import scope_of
@@ -31,9 +31,10 @@ def report(found: Report) -> str:
     )
 
 
-def images(found: Iterable[ImageReport], count: int, seconds: float) -> str:
-    """``{"images": […], "bytes", "seconds"}`` of ``verify``, ``repair`` and ``repull``."""
-    return _dump({"images": [_image(image) for image in found], "bytes": count, "seconds": _seconds(seconds)})
+def images(found: Iterable[ImageReport], count: int, seconds: float, advised: Sequence[str] = ()) -> str:
+    """``{"images": […], "bytes", "seconds", "advice": […]}`` of ``verify``, ``repair`` and ``repull``."""
+    told = {"images": [_image(image) for image in found], "bytes": count, "seconds": _seconds(seconds)}
+    return _dump({**told, "advice": list(advised)})
 
 
 def explanation(found: Explanation) -> str:

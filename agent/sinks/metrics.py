@@ -13,13 +13,14 @@ from prometheus_client.process_collector import ProcessCollector
 from agent.causes import Cause
 from agent.diagnosis import HOST_STEPS
 from agent.model import Diagnosis, Finding, Report, Trigger, Verdict
+from agent.sinks.cache_metrics import CacheMetrics
 
 SERIES_LIMIT = 100
 BUCKETS = (0.005, 0.025, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 
 class Metrics:
-    """The series of one agent, in a registry of their own."""
+    """The series of one agent, in a registry of their own; ``cache`` are those of the cached images."""
 
     def __init__(self, version: str) -> None:
         self.registry = CollectorRegistry()
@@ -45,6 +46,7 @@ class Metrics:
         for unknown in (self._up, self._last, self._images, self._free):
             unknown.set(math.nan)  # until the first round knows better
         self._left_out = counter("series_left_out", "Probes not shown since the limit of series was reached.")
+        self.cache = CacheMetrics(self.registry)
         self._start_series()
         self._known: set[str] = set()
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
 COLOURS = {"ok": "32", "bad": "31", "unknown": "33"}
+_COLUMNS = " {:<{width}}  {:>9}  {:<9}  {:<7}  {}"
+ORDER = (Verdict.BAD, Verdict.UNKNOWN, Verdict.OK)
 MARKS = {Verdict.OK: "✓", Verdict.BAD: "✗", Verdict.UNKNOWN: "?"}
 
 
@@ -43,15 +45,22 @@ class Terminal:
         self._write(f"    {MEANINGS[found.cause].meaning}")
         self._fixes(found.fix)
 
-    def images(self, reports: Iterable[ImageReport], count: int, seconds: float) -> None:
-        """What was found in the cache, the sound images in one line."""
-        reports = tuple(reports)
+    def images(self, reports: Iterable[ImageReport], count: int, seconds: float, advised: Iterable[str] = ()) -> None:
+        """A table of the cached images, the worst first; then what was found, and what was done."""
+        reports = tuple(sorted(reports, key=lambda report: (ORDER.index(report.verdict), report.image.title)))
+        width = min(max((len(report.image.title) for report in reports), default=0), 60)
+        titles = _COLUMNS.format("IMAGE", "SIZE", "UNPACKED", "USED BY", "FOUND", width=width)
+        self._write(titles, lead=f"{'STATE':<7}")
+        for report in reports:
+            self._write(_COLUMNS.format(*_row(report), width=width).rstrip(), lead=self._verdict(report.verdict))
         for report in reports:
             if report.findings or report.deeds:
                 self._image(report)
         sound = sum(report.verdict is Verdict.OK for report in reports)
         images = "1 image" if len(reports) == 1 else f"{len(reports)} images"
         self._write(f"{sound} of {images} sound; {_size(count)} read in {seconds:.1f} s")
+        for sentence in advised:
+            self._write(f"advice: {sentence}")
 
     def round(self, report: Report) -> None:
         """One whole round: the node, then the registries."""
@@ -68,15 +77,26 @@ class Terminal:
             self._write(f"    {name:<20} {value}")
 
     def _image(self, report: ImageReport) -> None:
+        self._write("")
         self._line(self._verdict(report.verdict), report.image.title)
         for finding in report.findings:
-            self._write(f"    {finding.cause}: {finding.detail}")
+            self._finding(finding, report.image.title)
         if report.image.in_use:
             self._write(f"    in use by {', '.join(report.image.in_use[:5])}")
         for deed in report.deeds:
             self._write(f"    {_deed(deed)}")
         if report.verdict is Verdict.BAD and not report.deeds:
-            self._write("    to mend it: node-agent repair " + report.image.title)
+            self._write(f"    to mend it: node-agent repair {report.image.title if report.image.id else ''}".rstrip())
+
+    def _finding(self, finding: Finding, title: str) -> None:
+        """What was found, the paths, and whose it is besides."""
+        self._write(f"    {finding.cause}: {finding.detail}")
+        for path in finding.evidence.get("paths", "").splitlines()[1:]:
+            self._write(f"        {path}")
+        for key, words in (("layer", "layer"), ("images", "images with it"), ("in_use", "in use by")):
+            value = finding.evidence.get(key, "")
+            if value not in {"", title} and value not in finding.detail:
+                self._write(f"        {words}: {value}")
 
     def _step(self, step: Finding, said: str = "") -> None:
         """One rung; what was `said` already is not said again."""
@@ -112,11 +132,27 @@ def progress(what: str, total: int | None, delay: float = 0.0) -> Iterator[Calla
     Nothing is shown before the work has taken `delay` seconds.
     """
     with _bar(what, total, delay) as bar:
+        yield lambda count: _update(bar, count)
 
-        def seen(count: int) -> None:
-            bar.update(count)
 
-        yield seen
+@contextmanager
+def verify_progress(
+    total: int | None, images: int
+) -> Iterator[tuple[Callable[[int], None], Callable[[ImageReport], None]]]:
+    """The same for verifying: with how many images are done, and what is bad so far; two functions to be told."""
+    with _bar("verifying", total, 0.0) as bar:
+        done: list[Verdict] = []
+
+        def finished(report: ImageReport) -> None:
+            done.append(report.verdict)
+            bad = f", {done.count(Verdict.BAD)} bad" if Verdict.BAD in done else ""
+            bar.set_description(f"verifying, {len(done)} of {images} images{bad}")
+
+        yield (lambda count: _update(bar, count)), finished
+
+
+def _update(bar: "tqdm[NoReturn]", count: int) -> None:
+    bar.update(count)
 
 
 @contextmanager
@@ -144,6 +180,15 @@ def _bar(what: str, total: int | None, delay: float) -> "tqdm[NoReturn]":
         delay=delay,
         disable=not sys.stderr.isatty(),
     )
+
+
+def _row(report: ImageReport) -> tuple[str, ...]:
+    """Name, compressed size, unpacked layers, number of users and causes of an image."""
+    image = report.image
+    size = _size(sum(blob.size for blob in image.blobs)) if image.blobs else ""
+    layers = f"{len(image.snapshots)} layers" if image.snapshots else ""
+    causes = ", ".join(dict.fromkeys(str(finding.cause) for finding in report.findings))
+    return image.title, size, layers, str(len(image.in_use) or ""), causes
 
 
 def _deed(deed: Deed) -> str:

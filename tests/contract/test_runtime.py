@@ -11,7 +11,7 @@ from agent.causes import Cause
 from agent.model import Fault, Role
 from agent.runtime.channel import open_channel, socket_path
 from agent.runtime.runtime import Runtime, meet
-from agent.runtime.snapshots import Chains, Snapshot
+from agent.runtime.snapshots import Chains, Row
 from agent.runtime.store import Store
 from stage.containerd import SANDBOX_IMAGE, Containerd
 from stage.images import FOREIGN_PLATFORM, Built, filler, image, index, layer
@@ -108,8 +108,8 @@ async def test_an_image_knows_with_whom_it_shares_its_blobs(runtime: Runtime, st
     for name in names:
         await runtime.cri.pull(name, None, 60)
     shared = {each.id: each.shared for each in await store.cached()}
-    assert shared[one.digest] == (two.digest,)
-    assert shared[two.digest] == (one.digest,)
+    assert shared[one.digest] == (names[1],)
+    assert shared[two.digest] == (names[0],)
 
 
 async def test_another_namespace_that_has_a_blob_is_named(
@@ -132,7 +132,7 @@ async def test_an_image_knows_the_containers_that_stand_on_it(
     containerd.pull(name)
     with Pod(containerd, name) as pod:
         (cached,) = [each for each in await store.cached() if name in each.names]
-        assert pod.container_id in cached.in_use
+        assert f"{pod.namespace}/{pod.name}/{pod.name}" in cached.in_use
     (cached,) = [each for each in await store.cached() if name in each.names]
     assert cached.in_use == ()
 
@@ -198,12 +198,12 @@ async def test_a_pull_under_way_shows_its_bytes(runtime: Runtime, store: Store, 
 def test_the_users_of_a_chain_are_found_through_every_layer_and_a_circle_ends() -> None:
     chains = Chains(
         (
-            Snapshot("base", "", committed=True),
-            Snapshot("top", "base", committed=True),
-            Snapshot("container", "top", committed=False),
-            Snapshot("other", "base", committed=False),
-            Snapshot("a", "b", committed=False),
-            Snapshot("b", "a", committed=False),
+            Row("base", "", committed=True),
+            Row("top", "base", committed=True),
+            Row("container", "top", committed=False),
+            Row("other", "base", committed=False),
+            Row("a", "b", committed=False),
+            Row("b", "a", committed=False),
         )
     )
     assert chains.users("top") == ("container",)

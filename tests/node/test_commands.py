@@ -115,7 +115,10 @@ def test_sound_images_verify_quickly_and_in_text(agent: Agent, cached: Cached) -
     name = cached(app())
     quick = agent.run("verify", "--depth", "quick", "--runtime-endpoint", agent.endpoint, name)
     assert quick.status == 0
-    assert quick.stdout.startswith("1 of 1 image sound; 0 B read")
+    title, row, closing = quick.stdout.splitlines()
+    assert title.split() == ["STATE", "IMAGE", "SIZE", "UNPACKED", "USED", "BY", "FOUND"]
+    assert row.split() == ["ok", name, "1.0", "MiB", "2", "layers"]
+    assert closing.startswith("1 of 1 image sound; 0 B read")
     full = agent.run("verify", "--runtime-endpoint", agent.endpoint, name)
     assert full.status == 0
     assert "MiB read" in full.stdout

@@ -56,7 +56,8 @@ def test_long_work_shows_its_progress_on_a_terminal_and_only_there(agent: Agent,
     arguments = ["verify", "--runtime-endpoint", agent.endpoint, big]
     shown = on_a_terminal(arguments)
     assert "verifying" in shown
-    assert "24.0M" in shown
+    assert "48.0M" in shown  # the blob, and what it was unpacked to
+    assert "1 of 1 images" in shown
     assert agent.run(*arguments).stderr == ""
 
 
@@ -72,15 +73,18 @@ def test_blobs_out_of_reach_are_read_over_grpc_and_nothing_is_repaired(node: Nod
     empty = node.folder / "empty"
     empty.mkdir()
     away = ("--host-root", str(empty))
-    status, found = node.run("verify", big, *away)
+    status, found = node.run("verify", "--depth", "blobs", big, *away)
     assert (status, found["images"][0]["verdict"]) == (0, "ok")
     assert found["bytes"] > 24 * 1024 * 1024
+    status, found = node.run("verify", big, *away)
+    assert (status, found["images"][0]["verdict"]) == (3, "unknown")
+    assert "unpacked files cannot be reached" in found["images"][0]["findings"][0]["detail"]
 
     digest = max((blob for blob in node.blobs_of(big)), key=lambda blob: node.containerd.blob(blob).stat().st_size)
     flip(node.containerd.blob(digest))
     status, found = node.run("repair", big, *away)
     (report,) = found["images"]
-    assert (status, [each["cause"] for each in report["findings"]]) == (1, ["blob_corrupt"])
+    assert (status, [each["cause"] for each in report["findings"]]) == (1, ["blob_corrupt", "unknown"])
     assert "files of the content store cannot be reached" in report["actions"][0]["outcome"]
     assert node.run("repair", big)[0] == 0
 
@@ -93,6 +97,6 @@ def test_damage_is_named_the_same_over_grpc(node: Node, big: str, how: str, caus
         os.truncate(path, 1000)
     else:
         path.unlink()
-    status, found = node.run("verify", big, "--host-root", "/proc/self/fd")
+    status, found = node.run("verify", "--depth", "blobs", big, "--host-root", "/proc/self/fd")
     assert (status, [each["cause"] for each in found["images"][0]["findings"]]) == (1, [cause])
     assert node.run("repair", big)[0] == 0

@@ -114,7 +114,7 @@ def test_a_blob_that_another_image_shares_and_that_a_container_uses_is_mended_un
         status, found = node.run("repair", pause)
         (report,) = found["images"]
         assert (status, report["verdict"]) == (0, "ok")
-        assert pod.container_id in report["in_use"]
+        assert f"{pod.namespace}/{pod.name}/{pod.name}" in report["in_use"]
     content = node.containerd.blob(digest).read_bytes()
     assert hashlib.sha256(content).hexdigest() == digest.removeprefix("sha256:")
 

@@ -98,11 +98,11 @@ def test_what_is_in_use_is_left_with_the_containers_also_where_the_snapshot_labe
     with Pod(containerd, name) as pod:
         status, done = node.run("repull", name)
         assert (status, done["images"][0]["actions"][0]["action"]) == (1, "leave")
-        assert pod.container_id in done["images"][0]["actions"][0]["outcome"]
+        assert f"{pod.namespace}/{pod.name}" in done["images"][0]["actions"][0]["outcome"]
         containerd.ctr("content", "label", built.id, "containerd.io/gc.ref.snapshot.overlayfs=")
         status, done = node.run("repull", name)
         assert (status, done["images"][0]["actions"][0]["action"]) == (1, "leave")
-        assert pod.container_id in done["images"][0]["actions"][0]["outcome"]
+        assert f"{pod.namespace}/{pod.name}" in done["images"][0]["actions"][0]["outcome"]
 
 
 def test_what_shares_blobs_is_left_with_the_reason(node: Node, cached: Cached) -> None:

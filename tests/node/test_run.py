@@ -7,10 +7,8 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,65 +17,7 @@ from stage.containerd import Containerd
 from stage.hostile import Scripted, rate_limited
 from stage.images import image, layer
 from stage.registries import Registry
-
-PORT = 9100
-
-
-class Run:
-    """A ``node-agent run`` under way; ``get`` answers status and text of a page."""
-
-    def __init__(self, process: "subprocess.Popen[str]", log: Path) -> None:
-        self.process = process
-        self.log = log
-
-    def get(self, page: str, accept: str = "*/*") -> tuple[int, str]:
-        request = urllib.request.Request(f"http://127.0.0.1:{PORT}{page}", headers={"Accept": accept})
-        try:
-            with urllib.request.urlopen(request, timeout=5) as answer:
-                return answer.status, answer.read().decode()
-        except urllib.error.HTTPError as error:
-            return error.code, error.read().decode()
-
-    def lines(self) -> list[dict[str, object]]:
-        return [json.loads(line) for line in self.log.read_text().splitlines()]
-
-    def value(self, series: str) -> float:
-        """The value of one series in /metrics."""
-        for line in self.get("/metrics")[1].splitlines():
-            if line.startswith(series + " "):
-                return float(line.rpartition(" ")[2])
-        raise AssertionError(f"no series {series}")
-
-
-def until(condition: Callable[[], bool], seconds: float = 20) -> None:
-    end = time.monotonic() + seconds
-    while not _holds(condition):
-        assert time.monotonic() < end, "it did not come to pass"
-        time.sleep(0.05)
-
-
-def _holds(condition: Callable[[], bool]) -> bool:
-    try:
-        return condition()
-    except (OSError, AssertionError):
-        return False
-
-
-# structlog loads rich where the development tools brought it; an installed agent has none
-AS_INSTALLED = "import sys; sys.modules['rich'] = None; from agent.__main__ import main; sys.exit(main())"
-
-
-@contextmanager
-def running(folder: Path, endpoint: str, settings: str = "") -> Iterator[Run]:
-    config = folder / "settings.yaml"
-    config.write_text(f"state_dir: {folder}/state\nlisten: {{address: 127.0.0.1}}\n{settings}")
-    log = folder / "log"
-    command = [sys.executable, "-c", AS_INSTALLED, "run", "--config", str(config), "--runtime-endpoint", endpoint]
-    with log.open("w") as err, subprocess.Popen(command, stderr=err, text=True) as process:
-        try:
-            yield Run(process, log)
-        finally:
-            process.kill()
+from tests.node.daemon import PORT, Run, running, until
 
 
 @pytest.fixture
@@ -128,7 +68,7 @@ def test_a_sigterm_ends_it_cleanly_within_five_seconds(run: Run) -> None:
 
 
 def test_the_log_is_json_with_one_sentence_for_a_round(run: Run) -> None:
-    rounds = [line for line in run.lines() if "trigger" in line]
+    rounds = [line for line in run.lines() if "problems" in line]
     assert [line["trigger"] for line in rounds] == ["startup"]
     assert rounds[0]["event"] == "1 of 1 registries can be reached"
     assert rounds[0]["level"] == "info"

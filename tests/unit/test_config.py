@@ -60,7 +60,15 @@ def test_the_defaults_are_those_that_are_promised() -> None:
         "dns.timeout": "5s",
         "verify.bytes_per_second": "null",
         "verify.concurrency": "2",
+        "verify.interval": "168h",
+        "verify.background_bytes_per_second": "10MiB",
+        "verify.background_cpu_share": "0.05",
+        "verify.boot_bytes_per_second": "100MiB",
+        "verify.crash_interval": "30s",
         "repair.pull_timeout": "10m",
+        "repair.automatic": "true",
+        "repair.in_use": '"leave"',
+        "repair.per_hour": "10",
     }
 
 
@@ -83,6 +91,10 @@ def test_yaml_and_toml_say_the_same() -> None:
     assert settings.runtime.timeout == 90.0
     assert settings.verify.bytes_per_second == 10 * 1024 * 1024
     assert settings.probe.registries == ("registry.example:5000", "docker.io")
+
+
+def test_the_background_scan_is_turned_off_by_a_size_of_nothing() -> None:
+    assert check("verify: {background_bytes_per_second: 0KiB}", "yaml").verify.background_bytes_per_second == 0
 
 
 def test_settings_cannot_be_changed() -> None:
@@ -123,6 +135,13 @@ def test_settings_cannot_be_changed() -> None:
         ("verify: {bytes_per_second: 10485760}", "verify.bytes_per_second: 10485760 has no unit: write it with one"),
         ("verify: {bytes_per_second: 10MB}", "verify.bytes_per_second: '10MB' is no size: "),
         ("verify: {bytes_per_second: 1KiB}", "verify.bytes_per_second: 1KiB is too little: write 64KiB or more"),
+        ("verify: {interval: 1s}", "verify.interval: 1s is too little: write 1m or more"),
+        ("verify: {background_bytes_per_second: 0}", "verify.background_bytes_per_second: 0 has no unit"),
+        ("verify: {background_cpu_share: 0}", "verify.background_cpu_share: 0 is too little: write 0.001 or more"),
+        ("verify: {boot_bytes_per_second: null}", "verify.boot_bytes_per_second: "),
+        ("repair: {in_use: evict}", "repair.in_use: 'evict' is not usable: write leave or replace-files"),
+        ("repair: {automatic: maybe}", "repair.automatic: write true or false, got a text"),
+        ("repair: {per_hour: 0}", "repair.per_hour: 0 is too little: write 1 or more"),
         ("host_root: host", "host_root: 'host' is not usable: write a path that starts with /"),
         ("runtime: {endpoint: 'tcp://x'}", "runtime.endpoint: 'tcp://x' is not usable: write the path of a socket"),
     ],
@@ -260,7 +279,7 @@ def test_no_text_whatever_is_a_traceback(text: str) -> None:
 
 def test_every_key_is_described_once_with_a_default_that_is_right() -> None:
     keys = describe()
-    assert len(keys) == len({key.path for key in keys}) == 19
+    assert len(keys) == len({key.path for key in keys}) == 27
     assert all(key.description and key.type and key.default for key in keys)
     assert all(key.path in markdown() for key in keys)
 

@@ -15,18 +15,28 @@ from agent.model import (
     Image,
     Leave,
     Pull,
+    Rebuild,
+    Reload,
+    ReplaceFiles,
     Role,
+    Snapshot,
     Verdict,
 )
-from agent.plan import plan_repair, plan_repull, reference
+from agent.plan import ROWS_LOST, Means, plan_repair, plan_repull, reference
 
 INDEX, LAYER, CONFIG = "sha256:" + "a" * 64, "sha256:" + "b" * 64, "sha256:" + "c" * 64
 NAME = f"registry.example/app@{INDEX}"
 BLOBS = (Blob(INDEX, 10, Role.TARGET), Blob(LAYER, 20, Role.LAYER))
 
 
+FREE, BUSY, ABSENT = "sha256:" + "1" * 64, "sha256:" + "2" * 64, "sha256:" + "3" * 64
+SNAPSHOTS = (Snapshot("overlayfs", BUSY, in_use=("default/app/main",)), Snapshot("overlayfs", FREE))
+FETCH = Fetch(INDEX, (LAYER,))
+
+
 def image(**more: object) -> Image:
-    return Image(id=INDEX, names=("registry.example/app:1", NAME, CONFIG), blobs=BLOBS, **more)  # type: ignore[arg-type]
+    names = ("registry.example/app:1", NAME, CONFIG)
+    return Image(**{"id": INDEX, "names": names, "blobs": BLOBS, "snapshots": SNAPSHOTS, **more})  # type: ignore[arg-type]
 
 
 def origin(verdict: Verdict = Verdict.OK) -> Diagnosis:
@@ -39,25 +49,80 @@ def bad(subject: str, cause: Cause) -> Finding:
 
 TRUNCATED = bad(LAYER, Cause.BLOB_TRUNCATED)
 LOST = bad(CONFIG, Cause.METADATA_BROKEN)
+CORRUPT = Finding("unpacked", FREE, Verdict.BAD, Cause.SNAPSHOT_CORRUPT)
+USED = Finding("unpacked", BUSY, Verdict.BAD, Cause.SNAPSHOT_CORRUPT)
+GONE = Finding("unpacked", ABSENT, Verdict.BAD, Cause.SNAPSHOT_MISSING)
+FORGOTTEN = Finding("cri", INDEX, Verdict.BAD, Cause.METADATA_BROKEN)
 
 
 @pytest.mark.parametrize(
-    ("findings", "found", "files", "expected"),
+    ("findings", "expected"),
     [
-        pytest.param((), origin(), True, (), id="a sound image needs nothing"),
-        pytest.param((TRUNCATED,), origin(), True, (Fetch(INDEX, (LAYER,)),), id="a damaged blob is fetched"),
-        pytest.param((TRUNCATED, TRUNCATED), origin(), True, (Fetch(INDEX, (LAYER,)),), id="a blob is fetched once"),
-        pytest.param((LOST,), origin(), True, (Pull(NAME),), id="a lost record comes back with a pull"),
-        pytest.param((TRUNCATED, LOST), origin(), True, (Fetch(INDEX, (LAYER,)), Pull(NAME)), id="both, blobs first"),
+        pytest.param((), (), id="a sound image needs nothing"),
+        pytest.param((TRUNCATED,), (FETCH,), id="a damaged blob is fetched"),
+        pytest.param((TRUNCATED, TRUNCATED), (FETCH,), id="a blob is fetched once"),
+        pytest.param((LOST,), (Pull(NAME),), id="a lost record comes back with a pull"),
+        pytest.param((TRUNCATED, LOST), (FETCH, Pull(NAME)), id="both, blobs first"),
+        pytest.param((CORRUPT,), (Rebuild(INDEX, (FREE,)),), id="an unpacked layer is unpacked again"),
+        pytest.param((CORRUPT, CORRUPT), (Rebuild(INDEX, (FREE,)),), id="an unpacked layer is dropped once"),
+        pytest.param((GONE,), (Rebuild(INDEX, (ABSENT,)),), id="a layer without a snapshot is unpacked"),
+        pytest.param((CORRUPT, TRUNCATED), (FETCH, Rebuild(INDEX, (FREE,))), id="what is unpacked is fetched before"),
+        pytest.param((FORGOTTEN,), (Reload(INDEX),), id="what CRI does not know is shown to it"),
         pytest.param(
-            (Finding("cache", LAYER, Verdict.UNKNOWN, Cause.UNKNOWN),), origin(), True, (), id="unknown is no reason"
+            (Finding("cache", LAYER, Verdict.UNKNOWN, Cause.UNKNOWN),), (), id="unknown is no reason for a blob"
         ),
+        pytest.param((replace(CORRUPT, verdict=Verdict.UNKNOWN),), (), id="unknown is no reason for an unpacked layer"),
     ],
 )
-def test_a_repair_does_the_least_that_mends(
-    findings: tuple[Finding, ...], found: Diagnosis, files: bool, expected: tuple[Action, ...]
-) -> None:
-    assert plan_repair(image(), findings, found, files=files) == expected
+def test_a_repair_does_the_least_that_mends(findings: tuple[Finding, ...], expected: tuple[Action, ...]) -> None:
+    assert plan_repair(image(), findings, origin(), Means(files=True)) == expected
+
+
+def test_unpacked_layers_are_rebuilt_without_a_registry() -> None:
+    plan = plan_repair(image(), (CORRUPT,), None, Means(files=True))
+    assert plan == (Rebuild(INDEX, (FREE,)),)
+
+
+def test_a_layer_that_is_not_here_is_fetched_before_anything_is_dropped() -> None:
+    plan = plan_repair(image(), (CORRUPT,), origin(), Means(files=True, lacking=(LAYER,)))
+    assert plan == (FETCH, Rebuild(INDEX, (FREE,)))
+
+
+def test_nothing_is_dropped_while_a_layer_that_is_not_here_cannot_be_fetched() -> None:
+    (left,) = plan_repair(image(), (CORRUPT,), origin(Verdict.BAD), Means(files=True, lacking=(LAYER,)))
+    assert isinstance(left, Leave)
+    assert "cannot be pulled again: told so" in left.reason
+
+
+def test_nothing_is_dropped_that_another_image_could_not_have_back() -> None:
+    (left,) = plan_repair(image(), (CORRUPT,), origin(), Means(files=True, hindered="b:1 has no layer"))
+    assert left == Leave(INDEX, "b:1 has no layer")
+
+
+def test_files_under_containers_are_left_with_the_pods_that_stand_on_them() -> None:
+    rebuilt, left = sorted(
+        plan_repair(image(), (CORRUPT, USED), None, Means(files=True)), key=lambda each: isinstance(each, Leave)
+    )
+    assert rebuilt == Rebuild(INDEX, (FREE,))
+    assert isinstance(left, Leave)
+    assert "default/app/main" in left.reason and "replace-files" in left.reason
+
+
+def test_files_under_containers_are_replaced_where_that_is_allowed() -> None:
+    plan = plan_repair(image(), (USED,), None, Means(files=True, replace_files=True))
+    assert plan == (ReplaceFiles(INDEX, (BUSY,)),)
+
+
+def test_a_whole_directory_is_not_put_under_a_container_again() -> None:
+    gone = replace(USED, cause=Cause.SNAPSHOT_MISSING)
+    (left,) = plan_repair(image(), (gone,), None, Means(files=True, replace_files=True))
+    assert isinstance(left, Leave)
+    assert "drain the node" in left.reason
+
+
+def test_what_the_snapshotter_lost_is_left_alone_with_what_to_do() -> None:
+    lost = Finding("snapshotter", FREE, Verdict.BAD, Cause.METADATA_BROKEN)
+    assert plan_repair(image(), (lost, TRUNCATED), origin(), Means(files=True)) == (Leave(INDEX, ROWS_LOST),)
 
 
 @pytest.mark.parametrize(
@@ -72,7 +137,7 @@ def test_a_repair_does_the_least_that_mends(
 def test_what_cannot_be_fetched_is_left_alone_and_the_reason_is_told(
     found: Diagnosis | None, files: bool, reason: str
 ) -> None:
-    (action,) = plan_repair(image(), (TRUNCATED,), found, files=files)
+    (action,) = plan_repair(image(), (TRUNCATED,), found, Means(files=files))
     assert isinstance(action, Leave)
     assert reason in action.reason
 
@@ -98,7 +163,7 @@ def test_a_repull_of_what_is_not_cached_is_a_plain_pull() -> None:
         ({"pinned": True}, "pinned"),
         ({"in_use": ("container-1",)}, "in use by container-1"),
         ({"in_use": ("a", "b", "c", "d", "e")}, "in use by a, b, c and 2 more"),
-        ({"shared": ("namespace moby",)}, "shares blobs with namespace moby"),
+        ({"blobs": (Blob(LAYER, 20, Role.LAYER, ("namespace moby",)),)}, "shares blobs with namespace moby"),
         ({"unpacked_only": True}, "only unpacked"),
         ({"lost": (CONFIG,)}, "records are gone"),
     ],
