@@ -2,11 +2,11 @@
 
 import sys
 
-from bench import diagnose, start, verify
+from bench import diagnose, start, unpacked, verify
 from bench.promise import Promise
 from stage.namespaces import enter
 
-BENCHES = {"verify": verify.run, "diagnose": diagnose.run, "start": start.run}
+BENCHES = {"verify": verify.run, "unpacked": unpacked.run, "diagnose": diagnose.run, "start": start.run}
 
 
 def main(names: list[str]) -> int:
