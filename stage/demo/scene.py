@@ -1,4 +1,4 @@
-"""The scene: one node, five registries of which one is well, and two cached images that are damaged on disk."""
+"""The scene: one node, five registries of which one is well, and three cached images that are damaged on disk."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -46,7 +46,7 @@ class Scene:
     containerd: Containerd
 
     def damage(self) -> None:
-        """What a power cut or a dying disk does: one layer's bytes change, another's end is lost."""
+        """What a power cut or a dying disk does: a blob's bytes change, another's end is lost, a file is empty."""
         flipped = self.containerd.blob(CART.layers[1].digest)
         content = bytearray(flipped.read_bytes())
         middle = len(content) // 2
@@ -54,6 +54,8 @@ class Scene:
         flipped.write_bytes(content)
         cut = self.containerd.blob(SEARCH.layers[1].digest)
         cut.write_bytes(cut.read_bytes()[: 1 << 20])
+        unpacked = self.containerd.root / "io.containerd.snapshotter.v1.overlayfs/snapshots"
+        next(unpacked.glob("*/fs/etc/web.conf")).write_bytes(b"")
 
     def refusal(self, reference: str) -> str:
         """The text with which containerd refuses a pull: what `kubectl describe pod` shows."""

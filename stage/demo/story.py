@@ -80,23 +80,26 @@ def _diagnose(scene: Scene, teller: Teller) -> None:
 def _cache(scene: Scene, teller: Teller) -> None:
     teller.run("Three images are cached here. Are they what their digests say?", _agent("verify"), status=OK)
     scene.damage()
-    teller.say("Now bytes of shop/cart are changed on the disk, and shop/search loses its end, as after a power cut.")
+    teller.say(
+        "Now bytes of shop/cart are changed on the disk, shop/search loses its end, and a file of shop/web that "
+        "containers read is empty, as after a power cut."
+    )
     teller.pipe(
         "containerd's own check sees nothing of it: it only looks whether the files are there.",
         "ctr --address node/c.sock --namespace k8s.io images check | awk '/:1.4 / {print $1, $4, $5}'",
-        words=(f"{CART} complete", f"{SEARCH} complete"),
+        words=(f"{WEB} complete", f"{CART} complete", f"{SEARCH} complete"),
     )
     teller.run(
-        "Every cached blob is read again: what is damaged, and how?",
+        "Every cached blob is read again, and every unpacked file beside its layer: what is damaged, and how?",
         _agent("verify"),
         status=BAD,
-        words=(CART, "blob_corrupt", SEARCH, "blob_truncated"),
+        words=(CART, "blob_corrupt", SEARCH, "blob_truncated", WEB, "snapshot_corrupt", "etc/web.conf"),
     )
     teller.run(
-        "Mend it: only once the registry is known to have good copies, only the damaged blobs, and checked again.",
+        "Mend it: damaged blobs once the registry is known to have good copies, unpacked files from the blobs here.",
         _agent("repair"),
         status=OK,
-        words=(CART, SEARCH, "done"),
+        words=(f"fetch {CART}: done", f"fetch {SEARCH}: done", f"rebuild {WEB}: done"),
     )
     teller.run("The proof: all are sound again.", _agent("verify"), status=OK, words=("3 of 3 images sound",))
     teller.run(
