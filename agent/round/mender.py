@@ -18,7 +18,7 @@ from agent.model import Fault, ImageReport, Leave, Verdict
 from agent.node.ledger import Ledger, LedgerBusy
 from agent.registry.credentials import Keyring
 from agent.round.look import Eyes, look
-from agent.round.repair import repair
+from agent.round.repair import repair_all
 from agent.round.repull import settle
 from agent.round.tools import Tools, planned
 from agent.round.verify import store_of
@@ -88,7 +88,8 @@ class Mender:
                 async with Verifier(store, budget, verify.concurrency) as verifier:
                     tools = self._tools(view, ledger, verifier)
                     await settle(tools, self._warn)
-                    return await repair(tools, report)
+                    (mended,) = await repair_all(tools, (report,))
+                    return mended
 
     @property
     def owes(self) -> bool:
