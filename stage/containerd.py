@@ -32,6 +32,9 @@ disabled_plugins = [
 ]
 [grpc]
   address = "{socket}"
+# From 2.0 on it listens for plugins, wherever its own folders are, at one place of the machine.
+[plugins."io.containerd.nri.v1.nri"]
+  disable = true
 [plugins."io.containerd.internal.v1.opt"]
   path = "{folder}/opt"
 [plugins."io.containerd.grpc.v1.cri"]
