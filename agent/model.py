@@ -126,6 +126,10 @@ class Blob:
     shared: tuple[str, ...] = ()
 
 
+OVERLAYFS = "overlayfs"
+"""The one snapshotter whose files are looked at: others keep whole trees, or fetch a file when it is read."""
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """A layer as a snapshotter unpacked it, which has a record. ``chain`` is its key, the chain ID.
@@ -241,6 +245,14 @@ class Rebuild:
 
 
 @dataclass(frozen=True, slots=True)
+class Unpack:
+    """Unpack these layers, which have no snapshot, from the blobs that are here, and have the label name them."""
+
+    image: str
+    chains: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ReplaceFiles:
     """Put the damaged files of these unpacked layers right where they lie: something stands on them."""
 
@@ -270,7 +282,7 @@ class Leave:
     reason: str
 
 
-Action = Evict | Fetch | Pull | Rebuild | ReplaceFiles | Reload | Abort | Leave
+Action = Evict | Fetch | Pull | Rebuild | Unpack | ReplaceFiles | Reload | Abort | Leave
 
 
 @dataclass(frozen=True, slots=True)

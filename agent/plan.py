@@ -4,11 +4,12 @@ Only ``bad`` findings lead to an action, and nothing is removed that cannot be p
 the design).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from agent.causes import Cause
 from agent.model import (
+    OVERLAYFS,
     Action,
     Check,
     Diagnosis,
@@ -21,6 +22,7 @@ from agent.model import (
     Rebuild,
     Reload,
     ReplaceFiles,
+    Unpack,
     Verdict,
 )
 
@@ -84,11 +86,13 @@ def _blobs(image: Image, bad: Iterable[Finding], refused: str, lacking: tuple[st
 
 def _unpacked(image: Image, found: Iterable[Finding], means: Means) -> tuple[Action, ...]:
     """Layers that nobody stands on are dropped and unpacked again; the files of others are only touched if allowed."""
-    users = {snapshot.chain: snapshot.in_use for snapshot in image.snapshots}
-    chains = tuple(dict.fromkeys(finding.subject for finding in found))
-    busy = tuple(chain for chain in chains if users.get(chain))
-    free = tuple(chain for chain in chains if not users.get(chain))
+    found = tuple(found)
+    users = {each.chain: each.in_use for each in image.snapshots if each.snapshotter == OVERLAYFS}
+    there = {finding.subject: None for finding in found if _has_snapshot(finding, users)}
+    busy = tuple(chain for chain in there if users.get(chain))
+    free = tuple(chain for chain in there if not users.get(chain))
     files = all(finding.cause is Cause.SNAPSHOT_CORRUPT for finding in found if finding.subject in busy)
+    gone = tuple(dict.fromkeys(finding.subject for finding in found if finding.subject not in there))
     actions: list[Action] = []
     if busy and means.replace_files and files:
         actions.append(ReplaceFiles(image.id, busy))
@@ -96,7 +100,14 @@ def _unpacked(image: Image, found: Iterable[Finding], means: Means) -> tuple[Act
         actions.append(Leave(image.id, _in_use({user for chain in busy for user in users[chain]}, files=files)))
     if free:
         actions.append(Leave(image.id, means.hindered) if means.hindered else Rebuild(image.id, free))
+    elif gone:  # a rebuild unpacks whatever is not there
+        actions.append(Unpack(image.id, gone))
     return tuple(actions)
+
+
+def _has_snapshot(finding: Finding, users: Mapping[str, tuple[str, ...]]) -> bool:
+    """Whether something has to be dropped first: not where only the label is wrong, or the record is gone."""
+    return finding.cause is not Cause.METADATA_BROKEN and finding.subject in users
 
 
 def _in_use(users: Iterable[str], *, files: bool) -> str:

@@ -6,10 +6,11 @@ is ``unknown``.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
+from itertools import chain
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 from agent.causes import Cause
 from agent.checks import ingests
@@ -19,6 +20,9 @@ from agent.model import Check, Depth, Fault, Finding, Image, Verdict
 from agent.runtime.blobs import Budget
 from agent.runtime.layers.apart import Layers
 from agent.runtime.store import Store
+
+S = TypeVar("S")
+T = TypeVar("T")
 
 LEASE_SECONDS = 3600.0
 
@@ -53,10 +57,10 @@ class Verifier:
 
     async def image(self, image: Image, depth: Depth = Depth.BLOBS) -> tuple[Finding, ...]:
         """What is wrong with `image`; nothing when it is sound."""
-        lost = [_lost(image, digest) for digest in image.lost]
         async with self._store.leases.hold([image.id], LEASE_SECONDS) as lease:
             if await self._in_flux(image):
                 return (_changed(image),)
+            lost = [_lost(image, digest) for digest in image.lost if await self._store.content.info(digest) is None]
             found = await self._look(image, depth, lease)
             if any(finding.verdict is Verdict.BAD for finding in found):
                 self._expect_files()
@@ -73,8 +77,8 @@ class Verifier:
         blobs = (blob for blob in image.blobs if blob.digest not in compared)
         read = asyncio.gather(*(self._blobs.finding(blob, read=depth is not Depth.QUICK) for blob in blobs))
         unpacked = asyncio.gather(*(self._unpacked.findings(image, each, depth, lease) for each in anatomies))
-        stored = (_whose(finding, image) for finding in await read)
-        return [*stored, *_once(finding for found in await unpacked for finding in found)]
+        stored, found = await _both(read, unpacked)
+        return [*(_whose(finding, image) for finding in stored), *_once(chain.from_iterable(found))]
 
     async def _unknown_to_cri(self, image: Image) -> list[Finding]:
         """An image that is all here, and that CRI has lost: a blob of it was unreadable when containerd started.
@@ -110,6 +114,15 @@ class Verifier:
             return True
         infos = await asyncio.gather(*(self._store.content.info(blob.digest) for blob in image.blobs))
         return any(info is None for info in infos)
+
+
+async def _both(one: Awaitable[S], other: Awaitable[T]) -> tuple[S, T]:
+    """Both results, once both are there: nothing goes on reading after the lease has ended."""
+    first, second = await asyncio.gather(one, other, return_exceptions=True)
+    for result in (first, second):
+        if isinstance(result, BaseException):
+            raise result
+    return first, second  # type: ignore[return-value] # what is no exception is a result
 
 
 def _lost(image: Image, digest: str) -> Finding:

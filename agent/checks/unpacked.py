@@ -1,8 +1,8 @@
 """unpacked: whether the layers that containers run on are what their blobs unpack to.
 
-Records first: every layer that the config names must have a snapshot, once an unpack was finished (the config's label
-tells). Then the files, of overlayfs alone: other snapshotters keep whole trees, or fetch a file when it is read. At the
-depths ``quick`` and ``blobs`` they are counted, and compared with the count that containerd took when it unpacked
+All of overlayfs alone: other snapshotters keep whole trees, or fetch a file when it is read. Records first: each layer
+that the config names must have a snapshot, once an unpack was finished, as the config's label tells. Then the files: at
+the depths ``quick`` and ``blobs`` they are counted, and compared with the count that containerd took when it unpacked
 them; what differs is proved by content where the blob is here. At ``full`` each is compared by content.
 """
 
@@ -15,7 +15,7 @@ from pathlib import Path
 from agent.causes import Cause
 from agent.checks.ladder import finding_of
 from agent.checks.stored import BlobReader
-from agent.model import Blob, Check, Depth, Fault, Finding, Image, Snapshot, Verdict
+from agent.model import OVERLAYFS, Blob, Check, Depth, Fault, Finding, Image, Snapshot, Verdict
 from agent.node.clock import platform
 from agent.runtime.anatomy import Anatomy, ImageLayer
 from agent.runtime.blobs import Stopped
@@ -23,7 +23,6 @@ from agent.runtime.channel import Absent
 from agent.runtime.layers.apart import Layers
 from agent.runtime.layers.records import Comparison, Layer, Usage
 from agent.runtime.layout import counts_blocks
-from agent.runtime.snapshots import OVERLAYFS
 from agent.runtime.store import Store
 
 SHOWN = 10
@@ -48,7 +47,7 @@ class UnpackedReader:
         self._store = store
         self._layers = layers
         self._blobs = blobs
-        self._done: dict[tuple[str, tuple[str, ...], Depth], asyncio.Task[Findings]] = {}
+        self._done: dict[tuple[str, tuple[str, ...], Depth, str], asyncio.Task[Findings]] = {}
 
     async def comparable(self, image: Image, anatomies: Iterable[Anatomy]) -> frozenset[str]:
         """The layers' digests that a comparison by content reads anyway."""
@@ -79,29 +78,30 @@ class UnpackedReader:
         self._done = {key: task for key, task in self._done.items() if key[0] not in gone}
 
     async def _records(self, image: Image, anatomy: Anatomy) -> AsyncIterator[Finding]:
-        listed = {(snapshot.snapshotter, snapshot.chain) for snapshot in image.snapshots}
-        for snapshotter, top in anatomy.tops.items() if anatomy.layers else ():
-            if top != anatomy.top:
-                detail = f"the label of config {anatomy.config} names {top} as its unpacked layers"
-                evidence = {"expected": anatomy.top, "found": top, "snapshotter": snapshotter}
-                yield Finding(Check.UNPACKED, anatomy.top, Verdict.BAD, Cause.METADATA_BROKEN, detail, evidence)
-            for layer in anatomy.layers:
-                if (snapshotter, layer.chain) not in listed:
-                    yield await self._unlisted(image, layer, snapshotter)
+        """Of overlayfs alone: what another snapshotter lost is made anew when a container needs it."""
+        top = anatomy.tops.get(OVERLAYFS)
+        if top is None or not anatomy.layers:
+            return
+        if top != anatomy.top:
+            detail = f"the label of config {anatomy.config} names {top} as its unpacked layers"
+            evidence = {"expected": anatomy.top, "found": top}
+            yield Finding(Check.UNPACKED, anatomy.top, Verdict.BAD, Cause.METADATA_BROKEN, detail, evidence)
+        listed = {snapshot.chain for snapshot in image.snapshots if snapshot.snapshotter == OVERLAYFS}
+        for layer in anatomy.layers:
+            if layer.chain not in listed:
+                yield await self._unlisted(image, layer)
 
-    async def _unlisted(self, image: Image, layer: ImageLayer, snapshotter: str) -> Finding:
+    async def _unlisted(self, image: Image, layer: ImageLayer) -> Finding:
         """A layer of an unpacked image that is not in the list of snapshots."""
         try:
-            if await self._store.snapshots.has(snapshotter, layer.chain):
+            if await self._store.snapshots.has(OVERLAYFS, layer.chain):
                 return Finding(Check.UNPACKED, layer.chain, Verdict.OK)  # another label leads to it
         except Fault as fault:
             if fault.cause is Cause.METADATA_BROKEN:
                 return finding_of(fault, Check.SNAPSHOTTER, layer.chain)
-            # a snapshotter that is not configured any more: its labels stay, nobody uses them
-            verdict = Verdict.UNKNOWN if snapshotter == OVERLAYFS else Verdict.OK
-            return replace(finding_of(fault, Check.UNPACKED, layer.chain), verdict=verdict)
+            return replace(finding_of(fault, Check.UNPACKED, layer.chain), verdict=Verdict.UNKNOWN)
         detail = f"{image.title} is unpacked, but its layer {layer.digest} has no snapshot any more"
-        evidence = {"layer": layer.digest, "snapshotter": snapshotter}
+        evidence = {"layer": layer.digest}
         return Finding(Check.UNPACKED, layer.chain, Verdict.BAD, Cause.SNAPSHOT_MISSING, detail, evidence)
 
     async def _files(self, image: Image, anatomy: Anatomy, depth: Depth, lease: str) -> Findings:
@@ -129,8 +129,10 @@ class UnpackedReader:
         ]
 
     async def _once(self, image: Image, each: _Unpacked, depth: Depth) -> Findings:
-        """By its folder: a layer that was unpacked anew has another one."""
-        key = (each.layer.chain, each.folders[:1], depth)
+        """By its folder, since a layer that was unpacked anew has another one, and by the blob: images share what they
+        unpack to though they are compressed otherwise."""
+        blob = next((blob.digest for blob in image.blobs if blob.digest == each.layer.digest), "")
+        key = (each.layer.chain, each.folders[:1], depth, blob)
         task = self._done.get(key)
         if task is None:
             task = self._done[key] = asyncio.create_task(self._examine(image, each, depth))
@@ -160,23 +162,28 @@ class UnpackedReader:
         return tuple(replace(finding, verdict=Verdict.UNKNOWN, detail=detail) for finding in findings)
 
     async def _look(self, image: Image, each: _Unpacked, depth: Depth) -> Findings:
-        if not each.folders:
-            detail = f"the directory of layer {each.layer.digest} is gone, which {image.title} is unpacked to"
-            raise Fault(Cause.SNAPSHOT_MISSING, detail, {"layer": each.layer.digest})
         blob = next((blob for blob in image.blobs if blob.digest == each.layer.digest), None)
+        if not each.folders:
+            stored = (await self._blobs.finding(blob, read=True),) if blob and depth is Depth.FULL else ()
+            return (*(each for each in stored if each.verdict is not Verdict.OK), _gone(image, each.layer))
         path = self._store.blob_path(each.layer.digest)
         if blob is None or path is None:
-            return await self._counted(each)
+            return await self._counted(image, each)
         if depth is Depth.FULL:
-            return await self._compared(each, blob, path)
+            return await self._compared(image, each, blob, path)
         # what only differs in number is proved by content
-        return await self._compared(each, blob, path) if await self._counted(each) else ()
+        return await self._compared(image, each, blob, path) if await self._counted(image, each) else ()
 
-    async def _counted(self, each: _Unpacked) -> Findings:
+    async def _counted(self, image: Image, each: _Unpacked) -> Findings:
         """By number and size: what can be told without the blob."""
         recorded = await self._store.snapshots.usage(each.snapshot.snapshotter, each.layer.chain)
         folder = self._store.file(each.folders[0])
-        counted = await self._layers.usage(folder)
+        try:
+            counted = await self._layers.usage(folder)
+        except Fault as fault:
+            if fault.cause is not Cause.SNAPSHOT_MISSING:
+                raise
+            return (_gone(image, each.layer),)
         less = counted.bytes < recorded.bytes and counts_blocks(folder)
         if not recorded.inodes or (counted.inodes == recorded.inodes and not less):
             return ()
@@ -184,20 +191,27 @@ class UnpackedReader:
         evidence = {"layer": each.layer.digest, "expected": _usage(recorded), "found": _usage(counted)}
         return (Finding(Check.UNPACKED, each.layer.chain, Verdict.BAD, Cause.SNAPSHOT_CORRUPT, detail, evidence),)
 
-    async def _compared(self, each: _Unpacked, blob: Blob, path: Path) -> Findings:
+    async def _compared(self, image: Image, each: _Unpacked, blob: Blob, path: Path) -> Findings:
         """By content; where the blob itself is damaged, by number and size."""
         began = time.monotonic()
         own, *below = (self._store.file(folder) for folder in each.folders)
         try:
             comparison = await self._layers.compare(Layer(own, tuple(below), path, blob.digest, blob.size))
         except Fault as fault:
-            if fault.cause in {Cause.SNAPSHOT_MISSING, Cause.SNAPSHOT_CORRUPT}:
-                raise
+            if fault.cause is Cause.SNAPSHOT_MISSING:
+                stored = await self._blobs.finding(blob, read=True)
+                return (*((stored,) if stored.verdict is not Verdict.OK else ()), _gone(image, each.layer))
             judged = await self._blobs.judge(fault, blob, time.monotonic() - began)
-            return (judged, *await self._counted(each))
+            return (judged, *await self._counted(image, each))
         if comparison.incomparable:
-            return await self._counted(each)
+            return await self._counted(image, each)
         return tuple(_corrupt(each.layer, comparison, time.monotonic() - began)) if comparison.differences else ()
+
+
+def _gone(image: Image, layer: ImageLayer) -> Finding:
+    detail = f"the directory of layer {layer.digest} is gone, which {image.title} is unpacked to"
+    evidence = {"layer": layer.digest}
+    return Finding(Check.UNPACKED, layer.chain, Verdict.BAD, Cause.SNAPSHOT_MISSING, detail, evidence)
 
 
 def _out_of_reach(anatomy: Anatomy) -> Findings:

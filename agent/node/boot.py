@@ -74,7 +74,7 @@ class Boot:
         try:
             content = durable.read(self._path, LIMIT)
             return None if content is None else parse(content)
-        except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        except (OSError, ValueError, OverflowError, TypeError, KeyError, RecursionError) as error:
             self._say(f"{durable.set_aside(self._path, error)}: taken for an unclean shutdown")
             return Mark(boot_id="")
 

@@ -93,7 +93,7 @@ class Ledger:
     def _read(self) -> dict[str, Debt]:
         try:
             debts = _parse(self.path)
-        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        except (OSError, ValueError, OverflowError, TypeError, KeyError, AttributeError, RecursionError) as error:
             self.damage = durable.set_aside(self.path, error)
             return {}
         return {debt.id: debt for debt in debts}

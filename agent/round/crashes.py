@@ -13,7 +13,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
 
-from agent.model import Verdict
+from agent.causes import Cause
+from agent.model import Fault, Verdict
 from agent.node.roots import HostRoot
 from agent.round.standing import Standing
 from agent.runtime.cri import Exit
@@ -94,9 +95,19 @@ class CrashWatch:
         """
         ended = await cri.exited()
         fresh = sorted(ended - self._seen)[:AT_ONCE]
-        ends = [end for id in fresh if (end := await cri.exit_of(id)) is not None]  # noqa: A001 - CRI's word
+        ends = [end for id in fresh if (end := await _exit(cri, id)) is not None]  # noqa: A001 - CRI's word
         self._seen = (self._seen & ended) | frozenset(fresh)
         return tuple(end for end in ends if end.code and end.images and now - end.finished < HOUR)
+
+
+async def _exit(cri: Ends, id: str) -> Exit | None:  # noqa: A002 - CRI's word
+    """None also for one whose status cannot be had: there are others. Raises `Fault` when the runtime is away."""
+    try:
+        return await cri.exit_of(id)
+    except Fault as fault:
+        if fault.cause is Cause.RUNTIME_UNAVAILABLE:
+            raise
+        return None
 
 
 def suspects(ends: Iterable[Exit], root: HostRoot) -> tuple[tuple[Exit, str], ...]:

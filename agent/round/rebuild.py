@@ -6,11 +6,11 @@ No registry is asked, except for layers that are not here as blobs: those are fe
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from agent.causes import Cause
 from agent.checks.cache import Verifier
-from agent.model import Check, Depth, Fault, Finding, Image, Verdict
-from agent.plan import Means
+from agent.model import OVERLAYFS, Action, Check, Depth, Fault, Finding, Image, Rebuild, ReplaceFiles, Unpack, Verdict
+from agent.plan import Means, plan_repair
 from agent.runtime.anatomy import Anatomy
-from agent.runtime.snapshots import OVERLAYFS
 from agent.runtime.store import Store
 from agent.runtime.unpack import drop, unpack
 
@@ -28,59 +28,89 @@ class Owner:
 async def means_of(
     store: Store, verifier: Verifier, image: Image, findings: Iterable[Finding], *, replace_files: bool
 ) -> Means:
-    """What a repair of `image` may use, and what it lacks."""
-    bad = [finding for finding in findings if finding.verdict is Verdict.BAD]
-    busy = {snapshot.chain for snapshot in image.snapshots if snapshot.in_use}
-    damaged = {finding.subject for finding in bad if finding.check == Check.UNPACKED}
-    free = frozenset(damaged - busy)
-    wrong = {finding.subject for finding in bad if finding.check == Check.CACHE}
+    """What a repair of `image` may use, and what it lacks. Only blobs of which nothing bad or unknown is said count."""
+    findings = tuple(findings)
+    wrong = _wrong_blobs(findings)
+    dropped, unpacked, mended = _chains(image, findings, replace_files=replace_files)
     own = await store.anatomies(image)
-    needed = {layer.digest for anatomy in own for layer in anatomy.above(free)}
-    if replace_files:
-        needed |= {layer.digest for anatomy in own for layer in anatomy.layers if layer.chain in damaged & busy}
+    needed = {layer.digest for anatomy in own for layer in anatomy.above(dropped)}
+    needed |= {layer.digest for anatomy in own for layer in anatomy.layers if layer.chain in unpacked | mended}
     sound = {blob.digest for blob in image.blobs} - wrong
     return Means(
         files=store.content_root is not None,
         replace_files=replace_files,
         lacking=tuple(sorted(needed - sound)),
-        hindered=await _hindrance(store, verifier, image, free) if free else "",
+        hindered=await _hindrance(store, verifier, image, dropped) if dropped else "",
     )
+
+
+def _chains(
+    image: Image, findings: Iterable[Finding], *, replace_files: bool
+) -> tuple[frozenset[str], frozenset[str], frozenset[str]]:
+    """The chain IDs of layers to drop, of layers that only have to be unpacked, and of those to mend in place."""
+    plan = plan_repair(image, findings, None, Means(files=True, replace_files=replace_files))
+    found: dict[type[Action], frozenset[str]] = {
+        type(action): frozenset(action.chains) for action in plan if isinstance(action, Rebuild | Unpack | ReplaceFiles)
+    }
+    dropped, unpacked, mended = (found.get(kind, frozenset()) for kind in (Rebuild, Unpack, ReplaceFiles))
+    return dropped, unpacked, mended
+
+
+def _wrong_blobs(findings: Iterable[Finding]) -> set[str]:
+    return {each.subject for each in findings if each.check == Check.CACHE and each.verdict is not Verdict.OK}
 
 
 async def _hindrance(store: Store, verifier: Verifier, image: Image, chains: frozenset[str]) -> str:
     """Why the layers cannot be dropped for the other images that stand on them; empty if they can."""
-    for owner in await owners_of(store, chains):
-        if owner.image.id == image.id:
+    for other in await _sharers(store, chains):
+        if other.id == image.id:
             continue
-        found = await verifier.image(owner.image, Depth.BLOBS)
-        wrong = {finding.subject for finding in found if finding.check == Check.CACHE}
-        sound = {blob.digest for blob in owner.image.blobs} - wrong
-        lacking = [layer.digest for layer in owner.anatomy.above(chains) if layer.digest not in sound]
-        if lacking:
-            return (
-                f"{owner.image.title} shares these layers, and its own layer {lacking[0]} is not here as a sound blob"
-            )
+        wrong = _wrong_blobs(await verifier.image(other, Depth.BLOBS))
+        sound = {blob.digest for blob in other.blobs} - wrong
+        above = [layer for anatomy in await store.anatomies(other) for layer in anatomy.above(chains)]
+        if not above:
+            return f"{other.title} shares these layers, and its own manifest or config cannot be read: repair it, too"
+        if lacking := [layer.digest for layer in above if layer.digest not in sound]:
+            return f"{other.title} shares these layers, and its own layer {lacking[0]} is not here as a sound blob"
     return ""
 
 
-async def owners_of(store: Store, chains: frozenset[str]) -> tuple[Owner, ...]:
-    """Every manifest of every image that has one of `chains` among its unpacked layers."""
-    images = [image for image in await store.cached() if chains & {each.chain for each in image.snapshots}]
-    pairs = [Owner(image, anatomy) for image in images for anatomy in await store.anatomies(image)]
+async def _sharers(store: Store, chains: frozenset[str]) -> list[Image]:
+    """Every image that has one of `chains` among its unpacked layers."""
+    return [
+        image
+        for image in await store.cached()
+        if any(each.snapshotter == OVERLAYFS and each.chain in chains for each in image.snapshots)
+    ]
+
+
+async def owners_of(store: Store, image: Image, chains: frozenset[str]) -> tuple[Owner, ...]:
+    """Every manifest of `image`, and of whatever shares them, that has one of `chains` unpacked."""
+    others = [each for each in await _sharers(store, chains) if each.id != image.id]
+    pairs = [Owner(each, anatomy) for each in (image, *others) for anatomy in await store.anatomies(each)]
     return tuple(owner for owner in pairs if owner.anatomy.above(chains) and OVERLAYFS in owner.anatomy.tops)
 
 
 async def rebuild(store: Store, image: Image, chains: frozenset[str]) -> None:
-    """Drop `chains` where they are recorded, and unpack them, and all above them, for every image that has them.
+    """Drop `chains`, and unpack them and all above them, for every image that has them; what lies below stays.
 
-    Raises the first `Fault`, after all images were tried.
+    Raises `Fault` where something that is no image holds them; else the first one, after all images were tried.
     """
-    own = [Owner(image, anatomy) for anatomy in await store.anatomies(image) if anatomy.above(chains)]
-    others = [owner for owner in await owners_of(store, chains) if owner.image.id != image.id]
-    owners = (*own, *others)
+    owners = await owners_of(store, image, chains)
+    below = {owner.anatomy.above(chains)[0].parent for owner in owners} - {""}
+    anatomies = [owner.anatomy for owner in owners]
+    async with store.leases.hold(_content(owners), LEASE_SECONDS, below) as lease:
+        held = await drop(store, chains, anatomies)
+        await unpack_all(store, anatomies, lease)
+    if held:
+        raise Fault(Cause.UNKNOWN, f"the unpacked layers are held by something else: {min(held)} is still there")
+
+
+async def unpack_missing(store: Store, image: Image, chains: frozenset[str]) -> None:
+    """Unpack what has no snapshot, and have the label name the whole. Raises `Fault` as `unpack_all`."""
+    own = await _own(store, image)
+    owners = [each for each in own if each.anatomy.above(chains) and OVERLAYFS in each.anatomy.tops]
     async with store.leases.hold(_content(owners), LEASE_SECONDS) as lease:
-        if chains & {row.key for row in await store.snapshots.all(OVERLAYFS)}:
-            await drop(store, chains, [owner.anatomy for owner in owners])
         await unpack_all(store, [owner.anatomy for owner in owners], lease)
 
 
@@ -100,15 +130,15 @@ async def finish(store: Store, ids: Iterable[str]) -> None:
     """Unpack the images of a rebuild that was cut short. Raises `Fault` as `unpack_all`."""
     wanted = set(ids)
     images = [image for image in await store.cached() if image.id in wanted]
-    owners = [Owner(image, anatomy) for image in images for anatomy in await store.anatomies(image)]
-    missing = [owner for owner in owners if OVERLAYFS not in owner.anatomy.tops and _all_here(owner)]
-    async with store.leases.hold(_content(missing), LEASE_SECONDS) as lease:
+    owners = [owner for image in images for owner in await _own(store, image)]
+    missing = [owner for owner in owners if owner.anatomy.layers and OVERLAYFS not in owner.anatomy.tops]
+    kept = {layer.chain for owner in missing for layer in owner.anatomy.layers}
+    async with store.leases.hold(_content(missing), LEASE_SECONDS, kept) as lease:
         await unpack_all(store, [owner.anatomy for owner in missing], lease)
 
 
-def _all_here(owner: Owner) -> bool:
-    here = {blob.digest for blob in owner.image.blobs}
-    return bool(owner.anatomy.layers) and all(layer.digest in here for layer in owner.anatomy.layers)
+async def _own(store: Store, image: Image) -> list[Owner]:
+    return [Owner(image, anatomy) for anatomy in await store.anatomies(image)]
 
 
 def _content(owners: Iterable[Owner]) -> tuple[str, ...]:

@@ -59,7 +59,8 @@ async def repair(tools: Tools, report: ImageReport, *, dry: bool = False) -> Ima
     tools.verifier.forget(image)
     now = await examine(tools.verifier, image, Depth.FULL)
     if now.verdict is Verdict.OK:  # it shared the damage with an image that was mended before it
-        await aside.wake(tools.store, report.image.id)
+        if not dry:
+            await aside.wake(tools.store, report.image.id)
         return replace(report, verdict=Verdict.OK)
     return await _mend(tools, replace(now, findings=_all(report.findings, now.findings)), now.findings, dry=dry)
 
@@ -77,6 +78,8 @@ async def _abort(tools: Tools, report: ImageReport, *, dry: bool) -> ImageReport
     """An unfinished download is no image yet: it is thrown away, unless somebody is at work on it."""
     deeds = Deeds(report.image)
     ref = report.findings[0].subject
+    if ref not in {finding.subject for finding in await tools.verifier.ingests()}:
+        return replace(report, verdict=Verdict.OK)
     ingest = next((each for each in await tools.store.content.ingests() if each.ref == ref), None)
     if ingest is None:
         return replace(report, verdict=Verdict.OK)
@@ -102,6 +105,8 @@ async def _mend(tools: Tools, report: ImageReport, findings: tuple[Finding, ...]
         with contextlib.suppress(Fault):  # the outcome is in the deeds, and looking again tells what is left
             await work.do(plan)
     after = await _look_again(tools, report)
+    if work.owes:  # what was dropped is not unpacked: to look at it is to see nothing bad
+        return replace(after, verdict=Verdict.BAD, findings=report.findings, deeds=tuple(work.deeds.done))
     end(tools, image, (finding.subject for finding in after.findings))
     return replace(after, findings=report.findings, deeds=tuple(work.deeds.done))
 

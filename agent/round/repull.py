@@ -109,16 +109,27 @@ async def _now(tools: Tools, name: str) -> Image | None:
 async def settle(tools: Tools, say: Callable[[str], None]) -> None:
     """Pay the debts that a killed process left: what was set aside is put back, what was mended is tidied up.
 
-    A debt that cannot be paid now (the runtime is away) stays in the ledger: `Fault`.
+    A debt stays in the ledger while the runtime is away: `Fault`.
     """
     if tools.ledger.damage:
         say(tools.ledger.damage)
     for debt in tools.ledger.debts():
         name = debt.names[0] if debt.names else debt.id
+        say(f"a {debt.what} of {name} was cut short: {await _settled(tools, debt)}")
+
+
+async def _settled(tools: Tools, debt: Debt) -> str:
+    """How it ended. A repair that cannot be finished keeps nobody from the next one; what was set aside stays owed."""
+    try:
         lost = await _pay(tools, debt)
-        tools.ledger.strike(debt.id)
-        end = f"{', '.join(lost)} is gone: pull it again" if lost else "nothing is lost"
-        say(f"a {debt.what} of {name} was cut short: {end}")
+    except Fault as fault:
+        if fault.cause is Cause.RUNTIME_UNAVAILABLE:
+            raise
+        if debt.what == REPAIR:
+            tools.ledger.strike(debt.id)
+        return f"it could not be finished: {fault.detail}"
+    tools.ledger.strike(debt.id)
+    return f"{', '.join(lost)} is gone: pull it again" if lost else "nothing is lost"
 
 
 async def _pay(tools: Tools, debt: Debt) -> tuple[str, ...]:

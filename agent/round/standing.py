@@ -159,7 +159,7 @@ class Standings(Mapping[str, Standing]):
         try:
             content = durable.read(self._path, LIMIT)
             return {} if content is None else decode(content)
-        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        except (OSError, ValueError, OverflowError, TypeError, KeyError, AttributeError, RecursionError) as error:
             self._say(f"{durable.set_aside(self._path, error)}: every image is verified anew")
             return {}
 

@@ -9,7 +9,21 @@ from pathlib import Path
 from agent.causes import Cause
 from agent.checks.cache import Verifier
 from agent.checks.view import View
-from agent.model import Abort, Action, Deed, Evict, Fault, Fetch, Image, Leave, Pull, Rebuild, Reload, ReplaceFiles
+from agent.model import (
+    Abort,
+    Action,
+    Deed,
+    Evict,
+    Fault,
+    Fetch,
+    Image,
+    Leave,
+    Pull,
+    Rebuild,
+    Reload,
+    ReplaceFiles,
+    Unpack,
+)
 from agent.node.ledger import Ledger
 from agent.registry.credentials import Keyring
 from agent.round.diagnose import Seen
@@ -95,9 +109,9 @@ def _intent(action: Action) -> str:
     match action:
         case Leave(reason=reason):
             return reason
-        case (
-            Fetch(digests=subjects) | Evict(digests=subjects) | Rebuild(chains=subjects) | ReplaceFiles(chains=subjects)
-        ):
+        case Fetch(digests=subjects) | Evict(digests=subjects):
+            return f"would {_word(action)} {', '.join(subjects)}"
+        case Rebuild(chains=subjects) | Unpack(chains=subjects) | ReplaceFiles(chains=subjects):
             return f"would {_word(action)} {', '.join(subjects)}"
         case Pull(image=name) | Abort(image=name) | Reload(image=name):
             return f"would {_word(action)} {name}"

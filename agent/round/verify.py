@@ -6,11 +6,10 @@ from collections.abc import Callable, Iterable, Sequence
 
 from agent.causes import Cause
 from agent.checks.cache import Verifier
-from agent.model import Check, Depth, Fault, Finding, Image, ImageReport, Verdict
+from agent.model import OVERLAYFS, Check, Depth, Fault, Finding, Image, ImageReport, Verdict
 from agent.registry.reference import parse
 from agent.runtime.channel import Absent
 from agent.runtime.runtime import Runtime
-from agent.runtime.snapshots import OVERLAYFS
 from agent.runtime.store import Store
 
 IMAGES_AT_ONCE = 4

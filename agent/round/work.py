@@ -7,7 +7,6 @@ replaced by bytes that had been checked, and unpacks what had been dropped.
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 from agent.causes import Cause
@@ -26,6 +25,7 @@ from agent.model import (
     Reload,
     ReplaceFiles,
     Role,
+    Unpack,
 )
 from agent.node import disk
 from agent.node.ledger import Debt
@@ -33,13 +33,15 @@ from agent.plan import reference
 from agent.registry.client import Client
 from agent.registry.reference import parse
 from agent.round.diagnose import pull_with
-from agent.round.rebuild import finish, owners_of, rebuild
-from agent.round.tools import Deeds, Tools
+from agent.round.rebuild import finish, owners_of, rebuild, unpack_missing
+from agent.round.tools import DONE, Deeds, Tools
 from agent.runtime import aside
 from agent.runtime.anatomy import ImageLayer
+from agent.runtime.channel import Absent
 from agent.runtime.content import BlobInfo
 from agent.runtime.layers.records import Layer
 from agent.runtime.layers.replace import forget_replaced
+from agent.runtime.layout import disk_faults
 from agent.runtime.replace import Download, add, forget_bad_files
 from agent.runtime.replace import replace as replace_blob
 
@@ -61,6 +63,12 @@ class Work:
         self._climber = climber
         self._lease = lease
 
+    @property
+    def owes(self) -> bool:
+        """Whether layers were dropped, or were to be, and could not be unpacked again: the debt stays."""
+        words = (("rebuild", "unpack"), DONE)
+        return any(deed.action in words[0] and deed.outcome != words[1] for deed in self.deeds.done)
+
     async def do(self, plan: Sequence[Action]) -> None:
         """Carry out the plan; ends with the first action that fails, which is among the deeds."""
         for action in plan:
@@ -81,6 +89,8 @@ class Work:
                 await pull_with(self._tools.runtime, name, credentials, limit, self._tools.seen)
             case Rebuild(chains=chains):
                 await rebuild(store, self._image, frozenset(chains))
+            case Unpack(chains=chains):
+                await unpack_missing(store, self._image, frozenset(chains))
             case ReplaceFiles(chains=chains):
                 for chain in chains:
                     layer = await layer_of(self._tools, self._image, chain, self._lease)
@@ -127,7 +137,10 @@ async def begin(tools: Tools, image: Image, climber: Climber, plan: Sequence[Act
 
 
 def end(tools: Tools, image: Image, bad: Iterable[str]) -> None:
-    """Delete what was put aside, except for subjects that are still `bad`, and strike off the debt."""
+    """Delete what was put aside, except for subjects that are still `bad`, and strike off the debt.
+
+    Raises `Fault`, with the debt as it was, when the disk refuses.
+    """
     still_bad = set(bad)
     debt = next((debt for debt in tools.ledger.debts() if debt.id == image.id), None)
     if debt is not None:
@@ -145,12 +158,12 @@ async def _details(tools: Tools, image: Image, plan: Sequence[Action], lease: st
     """What `settle_repair` and `end` need: blobs that are replaced, images to unpack, folders that are mended."""
     dropped = frozenset(chain for action in plan if isinstance(action, Rebuild) for chain in action.chains)
     mended = [chain for action in plan if isinstance(action, ReplaceFiles) for chain in action.chains]
-    owners = await owners_of(tools.store, dropped) if dropped else ()
+    owners = await owners_of(tools.store, image, dropped) if dropped else ()
     fetched = [digest for action in plan if isinstance(action, Fetch) for digest in action.digests]
     return {
         "digests": fetched,
-        "unpack": sorted({owner.image.id for owner in owners} | ({image.id} if dropped else set())),
-        "folders": {chain: str((await layer_of(tools, image, chain, lease)).folder) for chain in mended},
+        "unpack": sorted({owner.image.id for owner in owners}),
+        "folders": {chain: (await _folders(tools, chain, lease))[0] for chain in mended},
     }
 
 
@@ -159,7 +172,8 @@ def _tidy(tools: Tools, debt: Debt, still_bad: set[str]) -> None:
     folders = debt.details.get("folders")
     for chain, folder in folders.items() if isinstance(folders, dict) else ():
         if chain not in still_bad:
-            forget_replaced(Path(folder))
+            with disk_faults():
+                forget_replaced(tools.store.file(folder))
 
 
 def _texts(debt: Debt, key: str) -> list[str]:
@@ -169,12 +183,26 @@ def _texts(debt: Debt, key: str) -> list[str]:
 async def layer_of(tools: Tools, image: Image, chain: str, lease: str) -> Layer:
     """An unpacked layer of `image` and its blob, as a worker takes it. Raises `Fault` when it is gone."""
     layer = next((layer for layer in await _layers(tools, image) if layer.chain == chain), None)
-    folders = await tools.store.snapshots.folders(chain, lease)
     path = tools.store.blob_path(layer.digest) if layer else None
-    if layer is None or path is None or not folders:
-        raise Fault(Cause.SNAPSHOT_MISSING, f"the unpacked layer {chain} went meanwhile")
-    own, *below = (tools.store.file(folder) for folder in folders)
+    if layer is None or path is None:
+        raise _went(chain)
+    own, *below = (tools.store.file(folder) for folder in await _folders(tools, chain, lease))
     return Layer(own, tuple(below), path, layer.digest, layer.size)
+
+
+async def _folders(tools: Tools, chain: str, lease: str) -> tuple[str, ...]:
+    """As containerd sees them: its process, by which we see them, may be another one when a debt is paid."""
+    try:
+        folders = await tools.store.snapshots.folders(chain, lease)
+    except Absent:
+        folders = None
+    if not folders:
+        raise _went(chain)
+    return folders
+
+
+def _went(chain: str) -> Fault:
+    return Fault(Cause.SNAPSHOT_MISSING, f"the unpacked layer {chain} went meanwhile")
 
 
 async def _layers(tools: Tools, image: Image) -> list[ImageLayer]:

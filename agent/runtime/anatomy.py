@@ -5,10 +5,18 @@ of ``<chain ID below> <diff ID>`` (OCI image-spec config.md, "Layer ChainID").
 """
 
 import hashlib
-import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TypeVar
+
+import msgspec
+
+from agent.runtime.layout import DIGEST
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+MOST_LAYERS = 1000
+"""Overlayfs mounts at most 500 lower directories (fs/overlayfs/params.h), so no runnable image has more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,17 +65,18 @@ class Anatomy:
 
 def config_of(manifest: bytes) -> str:
     """The digest of the config that a manifest names; empty for what is none (an index, or broken)."""
-    return str(_descriptor(_mapping(manifest).get("config")).get("digest", ""))
+    found = _decoded(manifest, _Manifest).config.digest
+    return found if DIGEST.fullmatch(found) else ""
 
 
 def dissect(manifest: bytes, config: bytes, tops: Mapping[str, str]) -> Anatomy:
     """Put together what both say; whatever does not fit together (an artifact, most of all) has no layers."""
-    told = _mapping(config)
-    layers = [_descriptor(each) for each in _list(_mapping(manifest).get("layers"))]
-    diff_ids = [str(each) for each in _list(_descriptor(told.get("rootfs")).get("diff_ids"))]
-    fits = len(layers) == len(diff_ids)
-    platform = f"{told.get('os', '')}/{told.get('architecture', '')}"
-    return Anatomy(config_of(manifest), platform, _stack(layers, diff_ids) if fits else (), tops)
+    told = _decoded(config, _Config)
+    layers, diff_ids = _decoded(manifest, _Manifest).layers, told.rootfs.diff_ids
+    fits = len(layers) == len(diff_ids) <= MOST_LAYERS and all(map(DIGEST.fullmatch, _digests(layers, diff_ids)))
+    return Anatomy(
+        config_of(manifest), f"{told.os}/{told.architecture}", _stack(layers, diff_ids) if fits else (), tops
+    )
 
 
 def chain_id(parent: str, diff_id: str) -> str:
@@ -75,36 +84,45 @@ def chain_id(parent: str, diff_id: str) -> str:
     return "sha256:" + hashlib.sha256(f"{parent} {diff_id}".encode()).hexdigest() if parent else diff_id
 
 
-def _stack(layers: list[dict[str, Any]], diff_ids: list[str]) -> tuple[ImageLayer, ...]:
+class _Descriptor(msgspec.Struct):
+    digest: str = ""
+    size: int = 0
+    media_type: str = msgspec.field(default="", name="mediaType")
+
+
+class _Manifest(msgspec.Struct):
+    config: _Descriptor = msgspec.field(default_factory=_Descriptor)
+    layers: list[_Descriptor] = []
+
+
+class _RootFs(msgspec.Struct):
+    diff_ids: list[str] = []
+
+
+class _Config(msgspec.Struct):
+    os: str = ""
+    architecture: str = ""
+    rootfs: _RootFs = msgspec.field(default_factory=_RootFs)
+
+
+def _decoded(content: bytes, kind: type[T]) -> T:
+    """Only the named fields are ever built: a stranger's document of millions of others takes no memory."""
+    try:
+        return msgspec.json.decode(content, type=kind)
+    except (msgspec.DecodeError, RecursionError):
+        return kind()
+
+
+def _digests(layers: Iterable[_Descriptor], diff_ids: Iterable[str]) -> Iterator[str]:
+    yield from diff_ids
+    yield from (layer.digest for layer in layers)
+
+
+def _stack(layers: Iterable[_Descriptor], diff_ids: Iterable[str]) -> tuple[ImageLayer, ...]:
     found: list[ImageLayer] = []
     parent = ""
     for layer, diff_id in zip(layers, diff_ids, strict=True):
         chain = chain_id(parent, diff_id)
-        size = layer.get("size")
-        found.append(
-            ImageLayer(
-                digest=str(layer.get("digest", "")),
-                size=size if isinstance(size, int) else 0,
-                media_type=str(layer.get("mediaType", "")),
-                diff_id=diff_id,
-                chain=chain,
-                parent=parent,
-            )
-        )
+        found.append(ImageLayer(layer.digest, layer.size, layer.media_type, diff_id, chain, parent))
         parent = chain
     return tuple(found)
-
-
-def _mapping(content: bytes) -> dict[str, Any]:
-    try:
-        return _descriptor(json.loads(content))
-    except (ValueError, RecursionError):
-        return {}
-
-
-def _descriptor(value: object) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _list(value: object) -> list[Any]:
-    return value if isinstance(value, list) else []

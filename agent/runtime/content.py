@@ -37,6 +37,7 @@ class Ingest:
     offset: int
     total: int
     updated: datetime
+    started: datetime
 
     @property
     def digest(self) -> str:
@@ -82,7 +83,7 @@ class Content:
         """Downloads under way or left behind by a killed pull."""
         call = self._stub.ListStatuses(pb.ListStatusesRequest(), metadata=self._metadata, timeout=self._timeout)
         statuses = (await ask(call, "list ingests")).statuses
-        return tuple(Ingest(s.ref, s.offset, s.total, s.updated_at.ToDatetime(UTC)) for s in statuses)
+        return tuple(_ingest(status) for status in statuses)
 
     async def abort(self, ref: str) -> None:
         """Throw away an unfinished write. Under a living writer it answers OK, and the writer goes on."""
@@ -141,6 +142,11 @@ class Content:
         call = self._stub.Update(request, metadata=self._metadata, timeout=self._timeout)
         with contextlib.suppress(Absent):  # a blob without a record has no labels either
             await ask(call, f"label {digest} with {key}")
+
+
+def _ingest(status: pb.Status) -> Ingest:
+    updated, started = status.updated_at.ToDatetime(UTC), status.started_at.ToDatetime(UTC)
+    return Ingest(status.ref, status.offset, status.total, updated, started)
 
 
 def _commit(info: BlobInfo, ref: str) -> pb.WriteContentRequest:

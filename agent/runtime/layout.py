@@ -37,7 +37,7 @@ def ingest_file(content_root: Path, namespace: str, ref: str) -> Path | None:
     """
     for folder in (content_root / "ingest").glob("*"):
         with contextlib.suppress(OSError):  # it was finished meanwhile
-            owner, _, rest = (folder / "ref").read_text().partition("/")
+            owner, _, rest = (folder / "ref").read_text(errors="replace").partition("/")
             if owner == namespace and rest.partition("/")[2] == ref:
                 return folder / "data"
     return None

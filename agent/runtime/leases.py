@@ -24,8 +24,10 @@ class Leases:
         self._timeout = timeout
 
     @asynccontextmanager
-    async def hold(self, content: Iterable[str], seconds: float) -> AsyncIterator[str]:
+    async def hold(self, content: Iterable[str], seconds: float, snapshots: Iterable[str] = ()) -> AsyncIterator[str]:
         """Keep these digests and all that they reference by labels from being collected; yields the lease's ID.
+
+        So it does with `snapshots` of overlayfs, by their chain IDs, and all that they stand on.
 
         The lease ends with the block, at the latest after ``seconds`` if this process dies.
         It does not stop an explicit deletion: read again what matters once it is held.
@@ -33,13 +35,18 @@ class Leases:
         lease = await self._create(seconds)
         try:
             for digest in content:
-                request = pb.AddResourceRequest(id=lease, resource=pb.Resource(id=digest, type="content"))
-                call = self._stub.AddResource(request, metadata=self._metadata, timeout=self._timeout)
-                with contextlib.suppress(Absent):  # an expired lease: whoever reads under it looks twice
-                    await ask(call, f"lease {digest}")
+                await self._add(lease, pb.Resource(id=digest, type="content"))
+            for chain in snapshots:
+                await self._add(lease, pb.Resource(id=chain, type="snapshots/overlayfs"))
             yield lease
         finally:
             await self._delete(lease, sync=False)
+
+    async def _add(self, lease: str, resource: pb.Resource) -> None:
+        request = pb.AddResourceRequest(id=lease, resource=resource)
+        call = self._stub.AddResource(request, metadata=self._metadata, timeout=self._timeout)
+        with contextlib.suppress(Absent):  # an expired lease: whoever reads under it looks twice
+            await ask(call, f"lease {resource.id}")
 
     async def collect(self) -> None:
         """Run containerd's garbage collection and wait until files and directories are gone."""

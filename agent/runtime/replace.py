@@ -5,6 +5,7 @@ containerd's records, other namespaces and running containers are not touched. T
 the quarantine folder until the image was verified again (sequence QL, in-use form: proved on 1.6, 1.7 and 2.1).
 """
 
+import asyncio
 import os
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
@@ -76,7 +77,7 @@ async def _fetch(new: Path, blob: Blob, download: Download) -> None:
         await download(sink)
         size = file.tell()
         file.flush()
-        os.fsync(file.fileno())
+        await asyncio.to_thread(os.fsync, file.fileno())
     expected = blob.digest.partition(":")[2]
     if size != blob.size or hasher.hexdigest() != expected:
         raise Fault(

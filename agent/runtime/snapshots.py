@@ -11,15 +11,12 @@ import grpc
 import grpc.aio
 
 from agent.causes import Cause
-from agent.model import Fault
+from agent.model import OVERLAYFS, Fault
 from agent.rpc import snapshots_pb2 as pb
 from agent.rpc.snapshots_pb2_grpc import SnapshotsStub
 from agent.rpc.types_pb2 import Mount
 from agent.runtime.channel import Absent, ask, ask_stream, fault_of
 from agent.runtime.layers.records import Usage
-
-OVERLAYFS = "overlayfs"
-"""The one snapshotter whose files are looked at: others keep whole trees, or fetch a file when it is read."""
 
 REMOTE_LABEL = "containerd.io/snapshot/remote"
 REF_LABEL = "containerd.io/snapshot.ref"

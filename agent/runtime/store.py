@@ -25,7 +25,7 @@ from agent.runtime.leases import Leases
 from agent.runtime.snapshots import Chains, Snapshots
 
 NAMESPACE = "k8s.io"
-DOCUMENT_LIMIT = 8 * 1024 * 1024
+DOCUMENT_LIMIT = 4 * 1024 * 1024
 """Bytes; a registry need take no manifest over 4 MiB (OCI distribution-spec), and a config is smaller."""
 
 

@@ -2,38 +2,33 @@
 
 containerd never looks at an unpacked layer again, and its own `Snapshots.Remove` refuses where a stale child is noted.
 What works on 1.6, 1.7 and 2.1 alike (sequences U and L): take the label off the configs that leads to the snapshots,
-have the garbage collected, and unpack under a lease. Between the two an image has no snapshot, which harms nobody: a
-container that is created then unpacks it by itself, and both find what the other one made.
+have the garbage collected, and unpack under a lease, which keeps the sound layers below too. Between the two an image
+counts as not unpacked, which harms nobody: a container that is created then unpacks it by itself, and both find what
+the other one made.
 """
 
 import contextlib
 import secrets
 from collections.abc import Iterable
 
-from agent.causes import Cause
-from agent.model import Fault
+from agent.model import OVERLAYFS
 from agent.runtime.anatomy import Anatomy, ImageLayer
 from agent.runtime.census import SNAPSHOT_LABEL
-from agent.runtime.snapshots import OVERLAYFS, Present
+from agent.runtime.snapshots import Present
 from agent.runtime.store import Store
 
 LABEL = SNAPSHOT_LABEL + OVERLAYFS
 
 
-async def drop(store: Store, chains: frozenset[str], anatomies: Iterable[Anatomy]) -> None:
-    """Drop `chains`, and whatever stands on them, for all images that they belong to.
+async def drop(store: Store, chains: frozenset[str], anatomies: Iterable[Anatomy]) -> frozenset[str]:
+    """Drop `chains`, and whatever stands on them, for the images that they belong to; answers those that are held.
 
-    Raises `Fault` (``unknown``), with everything as it was, when something that is no image holds them.
+    Nothing leads to the layers below them either, until `unpack`: they have to be under a lease.
     """
-    configs = [anatomy.config for anatomy in anatomies]
-    for config in configs:
-        await store.content.label(config, LABEL, "")
+    for anatomy in anatomies:
+        await store.content.label(anatomy.config, LABEL, "")
     await store.leases.collect()
-    held = chains & {row.key for row in await store.snapshots.all(OVERLAYFS)}
-    if held:
-        for anatomy in anatomies:
-            await store.content.label(anatomy.config, LABEL, anatomy.tops.get(OVERLAYFS, anatomy.top))
-        raise Fault(Cause.UNKNOWN, f"the unpacked layers are held by something else: {min(held)} is still there")
+    return chains & {row.key for row in await store.snapshots.all(OVERLAYFS)}
 
 
 async def unpack(store: Store, anatomy: Anatomy, lease: str) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import tracemalloc
 
 import pytest
 
@@ -59,10 +60,28 @@ def test_layers_that_nobody_has_to_distribute_are_known_by_their_type(kind: str)
         pytest.param(b'{"layers": [1, null]}', config(*DIFFS), id="layers that are none"),
         pytest.param(b"[" * 100_000, config(*DIFFS), id="too deep to be read"),
         pytest.param(b"", b"", id="nothing at all"),
+        pytest.param(manifest(), config("sha256:aa\ud800", *DIFFS[1:]), id="half a character in a diff ID"),
+        pytest.param(manifest(), config("../../etc", *DIFFS[1:]), id="a diff ID that is none"),
+        pytest.param(manifest(1001), config(*[DIFFS[0]] * 1001), id="more layers than can be mounted"),
+        pytest.param(b'{"layers": [{"digest": "x"}]}', config(DIFFS[0]), id="a layer's digest that is none"),
     ],
 )
 def test_what_does_not_fit_together_has_no_layers(manifest_bytes: bytes, config_bytes: bytes) -> None:
     assert dissect(manifest_bytes, config_bytes, {}).layers == ()
+
+
+def test_a_document_of_millions_of_things_takes_no_memory() -> None:
+    hostile = b'{"layers": [], "x": [' + b"[]," * 1_300_000 + b"[]]}"
+    tracemalloc.start()
+    assert dissect(hostile, config(), {}).layers == ()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1024 * 1024
+
+
+def test_a_config_digest_that_is_none_is_not_looked_up() -> None:
+    assert config_of(b'{"config": {"digest": "sha256:aa\\ud800"}}') == ""
+    assert config_of(b'{"config": {"digest": "../../etc/passwd"}}') == ""
 
 
 def test_an_index_names_no_config() -> None:

@@ -20,6 +20,7 @@ from agent.model import (
     ReplaceFiles,
     Role,
     Snapshot,
+    Unpack,
     Verdict,
 )
 from agent.plan import ROWS_LOST, Means, plan_repair, plan_repull, reference
@@ -30,7 +31,11 @@ BLOBS = (Blob(INDEX, 10, Role.TARGET), Blob(LAYER, 20, Role.LAYER))
 
 
 FREE, BUSY, ABSENT = "sha256:" + "1" * 64, "sha256:" + "2" * 64, "sha256:" + "3" * 64
-SNAPSHOTS = (Snapshot("overlayfs", BUSY, in_use=("default/app/main",)), Snapshot("overlayfs", FREE))
+SNAPSHOTS = (
+    Snapshot("overlayfs", BUSY, in_use=("default/app/main",)),
+    Snapshot("overlayfs", FREE),
+    Snapshot("native", BUSY),  # the same chain ID, on which nobody stands
+)
 FETCH = Fetch(INDEX, (LAYER,))
 
 
@@ -52,6 +57,7 @@ LOST = bad(CONFIG, Cause.METADATA_BROKEN)
 CORRUPT = Finding("unpacked", FREE, Verdict.BAD, Cause.SNAPSHOT_CORRUPT)
 USED = Finding("unpacked", BUSY, Verdict.BAD, Cause.SNAPSHOT_CORRUPT)
 GONE = Finding("unpacked", ABSENT, Verdict.BAD, Cause.SNAPSHOT_MISSING)
+WRONG_LABEL = Finding("unpacked", BUSY, Verdict.BAD, Cause.METADATA_BROKEN)
 FORGOTTEN = Finding("cri", INDEX, Verdict.BAD, Cause.METADATA_BROKEN)
 
 
@@ -65,7 +71,9 @@ FORGOTTEN = Finding("cri", INDEX, Verdict.BAD, Cause.METADATA_BROKEN)
         pytest.param((TRUNCATED, LOST), (FETCH, Pull(NAME)), id="both, blobs first"),
         pytest.param((CORRUPT,), (Rebuild(INDEX, (FREE,)),), id="an unpacked layer is unpacked again"),
         pytest.param((CORRUPT, CORRUPT), (Rebuild(INDEX, (FREE,)),), id="an unpacked layer is dropped once"),
-        pytest.param((GONE,), (Rebuild(INDEX, (ABSENT,)),), id="a layer without a snapshot is unpacked"),
+        pytest.param((GONE,), (Unpack(INDEX, (ABSENT,)),), id="a layer without a snapshot is unpacked"),
+        pytest.param((WRONG_LABEL,), (Unpack(INDEX, (BUSY,)),), id="a wrong label is set, whoever stands there"),
+        pytest.param((GONE, CORRUPT), (Rebuild(INDEX, (FREE,)),), id="a rebuild unpacks what is gone, too"),
         pytest.param((CORRUPT, TRUNCATED), (FETCH, Rebuild(INDEX, (FREE,))), id="what is unpacked is fetched before"),
         pytest.param((FORGOTTEN,), (Reload(INDEX),), id="what CRI does not know is shown to it"),
         pytest.param(
