@@ -7,24 +7,9 @@ the design).
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from agent.actions import Action, Evict, Fetch, Leave, Pull, Rebuild, Reload, ReplaceFiles, Unpack
 from agent.causes import Cause
-from agent.model import (
-    OVERLAYFS,
-    Action,
-    Check,
-    Diagnosis,
-    Evict,
-    Fetch,
-    Finding,
-    Image,
-    Leave,
-    Pull,
-    Rebuild,
-    Reload,
-    ReplaceFiles,
-    Unpack,
-    Verdict,
-)
+from agent.model import OVERLAYFS, Check, Diagnosis, Finding, Image, Verdict
 
 BLOB_CAUSES = frozenset({Cause.BLOB_CORRUPT, Cause.BLOB_TRUNCATED, Cause.BLOB_MISSING})
 ROWS_LOST = (

@@ -11,10 +11,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from agent.actions import Leave
 from agent.checks.cache import Verifier
 from agent.checks.view import View
 from agent.config import Settings
-from agent.model import Fault, ImageReport, Leave, Verdict
+from agent.model import Fault, ImageReport, Verdict
 from agent.node.ledger import Ledger, LedgerBusy
 from agent.registry.credentials import Keyring
 from agent.round.look import Eyes, look

@@ -6,9 +6,10 @@ No registry is asked, except for layers that are not here as blobs: those are fe
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from agent.actions import Action, Rebuild, ReplaceFiles, Unpack
 from agent.causes import Cause
 from agent.checks.cache import Verifier
-from agent.model import OVERLAYFS, Action, Check, Depth, Fault, Finding, Image, Rebuild, ReplaceFiles, Unpack, Verdict
+from agent.model import OVERLAYFS, Check, Depth, Fault, Finding, Image, Verdict
 from agent.plan import Means, plan_repair
 from agent.runtime.anatomy import Anatomy
 from agent.runtime.store import Store

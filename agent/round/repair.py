@@ -9,9 +9,10 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from agent.actions import Abort, Leave
 from agent.checks.climb import Climber
 from agent.checks.ladder import Deadline
-from agent.model import Abort, Check, Deed, Depth, Diagnosis, Fault, Finding, Image, ImageReport, Leave, Verdict
+from agent.model import Check, Deed, Depth, Diagnosis, Fault, Finding, Image, ImageReport, Verdict
 from agent.plan import Means, plan_repair, reference
 from agent.round.rebuild import means_of
 from agent.round.tools import DONE, Deeds, Tools, planned

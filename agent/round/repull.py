@@ -7,10 +7,11 @@ anything else is done.
 import time
 from collections.abc import Callable, Sequence
 
+from agent.actions import Evict, Leave, Pull
 from agent.causes import Cause
 from agent.checks.climb import Climber
 from agent.checks.ladder import Deadline
-from agent.model import Depth, Evict, Fault, Image, ImageReport, Leave, Pull, Verdict
+from agent.model import Depth, Fault, Image, ImageReport, Verdict
 from agent.node.ledger import Debt
 from agent.plan import keeper, plan_repull, reference
 from agent.registry.reference import parse

@@ -6,24 +6,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from agent.actions import Abort, Action, Evict, Fetch, Leave, Pull, Rebuild, Reload, ReplaceFiles, Unpack
 from agent.causes import Cause
 from agent.checks.cache import Verifier
 from agent.checks.view import View
-from agent.model import (
-    Abort,
-    Action,
-    Deed,
-    Evict,
-    Fault,
-    Fetch,
-    Image,
-    Leave,
-    Pull,
-    Rebuild,
-    Reload,
-    ReplaceFiles,
-    Unpack,
-)
+from agent.model import Deed, Fault, Image
 from agent.node.ledger import Ledger
 from agent.registry.credentials import Keyring
 from agent.round.diagnose import Seen

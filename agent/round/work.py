@@ -9,24 +9,11 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
+from agent.actions import Action, Fetch, Leave, Pull, Rebuild, Reload, ReplaceFiles, Unpack
 from agent.causes import Cause
 from agent.checks.climb import Climber
 from agent.checks.disk import room
-from agent.model import (
-    Action,
-    Blob,
-    Fault,
-    Fetch,
-    Image,
-    ImageRef,
-    Leave,
-    Pull,
-    Rebuild,
-    Reload,
-    ReplaceFiles,
-    Role,
-    Unpack,
-)
+from agent.model import Blob, Fault, Image, ImageRef, Role
 from agent.node import disk
 from agent.node.ledger import Debt
 from agent.plan import reference
@@ -50,6 +37,7 @@ RESERVE = 0.05
 """Share of the file system that a mended blob may not take."""
 
 LEASE_SECONDS = 3600.0
+UNPACKING = frozenset({"rebuild", "unpack"})
 UNCOMPRESSED, SOURCE = "containerd.io/uncompressed", "containerd.io/distribution.source."
 
 
@@ -66,8 +54,7 @@ class Work:
     @property
     def owes(self) -> bool:
         """Whether layers were dropped, or were to be, and could not be unpacked again: the debt stays."""
-        words = (("rebuild", "unpack"), DONE)
-        return any(deed.action in words[0] and deed.outcome != words[1] for deed in self.deeds.done)
+        return any(deed.action in UNPACKING and deed.outcome != DONE for deed in self.deeds.done)
 
     async def do(self, plan: Sequence[Action]) -> None:
         """Carry out the plan; ends with the first action that fails, which is among the deeds."""

@@ -4,25 +4,9 @@ from dataclasses import replace
 
 import pytest
 
+from agent.actions import Action, Evict, Fetch, Leave, Pull, Rebuild, Reload, ReplaceFiles, Unpack
 from agent.causes import Cause
-from agent.model import (
-    Action,
-    Blob,
-    Diagnosis,
-    Evict,
-    Fetch,
-    Finding,
-    Image,
-    Leave,
-    Pull,
-    Rebuild,
-    Reload,
-    ReplaceFiles,
-    Role,
-    Snapshot,
-    Unpack,
-    Verdict,
-)
+from agent.model import Blob, Diagnosis, Finding, Image, Role, Snapshot, Verdict
 from agent.plan import ROWS_LOST, Means, plan_repair, plan_repull, reference
 
 INDEX, LAYER, CONFIG = "sha256:" + "a" * 64, "sha256:" + "b" * 64, "sha256:" + "c" * 64
