@@ -1,5 +1,6 @@
 """A node for the benches: containerd, a registry with TLS, a name server, in a folder that goes at the end."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,8 @@ from stage.authority import Authority
 from stage.containerd import Containerd
 from stage.names import Nameserver
 from stage.registries import Registry
+
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed agent is not compiled anew at each start
 
 # structlog loads rich where the development tools brought it; an installed agent has none
 AS_INSTALLED = "import sys; sys.modules['rich'] = None; from agent.__main__ import main; sys.exit(main())"

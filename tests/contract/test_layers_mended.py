@@ -93,7 +93,7 @@ HARMS: list[tuple[str, Harm, str, What]] = [
     ("extra file", lambda f: (f / "bin/extra").write_text("x"), "bin/extra", What.EXTRA),
     ("extra directory", lambda f: (f / "etc/more/and/more").mkdir(parents=True), "etc/more", What.EXTRA),
     ("extra whiteout", lambda f: os.mknod(f / "usr", stat.S_IFCHR, 0), "usr", What.EXTRA),
-    ("mode", lambda f: (f / "bin/su").chmod(0o4755), "bin/hard", What.MODE),
+    ("mode", lambda f: (f / "bin/su").chmod(0o4755), "bin/su", What.MODE),
     ("mode of a directory", lambda f: (f / "var").chmod(0o755), "var", What.MODE),
     ("owner", lambda f: os.chown(f / "twice", 1, 2), "twice", What.OWNER),
     ("owner of a link", lambda f: os.lchown(f / "turned", 1, 2), "turned", What.OWNER),

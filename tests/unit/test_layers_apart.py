@@ -154,7 +154,11 @@ async def test_the_budget_slows_it_and_a_closed_one_stops_it(made: Made) -> None
 
 
 async def test_a_share_of_a_core_is_kept_to(made: Made) -> None:
-    layer = made(gzip.compress(tar_of({"a": bytes(300 * MIB)}), 1))  # little to read, much to inflate
+    info = tarfile.TarInfo("a")
+    info.size = 2048 * MIB
+    layer = made(
+        gzip.compress(info.tobuf()) + gzip.compress(bytes(64 * MIB), 1) * 32
+    )  # little to read, much to inflate
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     began = time.monotonic()
     async with Layers(1, Budget(None, cpu_share=0.2)) as layers:

@@ -26,6 +26,7 @@ from agent.runtime.layers.records import Comparison, Layer, Usage
 
 IDLE_SECONDS = 2.0
 LONGEST_LINE = 16 * 1024 * 1024  # 100 differences whose every byte is escaped
+GATHERING = 0.01  # before a child is started, which takes ten times as long: a larger layer may be on its way
 NAP = 0.25  # the budget may be closed while a child waits for its leave
 _COMMAND = (
     sys.executable,
@@ -110,17 +111,26 @@ class Layers:
         return messages.read_answer(answer)
 
     async def _take_turn(self, size: int) -> None:
-        if self._free > 0:
+        if self._free > 0 and self._idle:
             self._free -= 1
             return
-        turn = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        turn = loop.create_future()
         heapq.heappush(self._waiting, (-size, next(self._turns), turn))
+        if self._free > 0:
+            loop.call_later(GATHERING, self._begin)
         try:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
                 self._pass_turn()
             raise
+
+    def _begin(self) -> None:
+        """Let the largest of those that came together begin, each with a child of its own."""
+        while self._free > 0 and self._waiting:
+            self._free -= 1
+            self._pass_turn()
 
     def _pass_turn(self) -> None:
         while self._waiting:

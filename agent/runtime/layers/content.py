@@ -12,35 +12,27 @@ from agent.runtime.blobs import RWF_DONTCACHE
 from agent.runtime.layers.headers import Entry
 from agent.runtime.layers.tape import Tape
 
-SCRATCH = 1 << 20
+SCRATCH = 1 << 18  # with as much of the tar it stays in a core's own cache
 SHOWN = 16
 _ZEROS = bytes(SCRATCH)
-_preadv = os.preadv
 
 Piece = tuple[bytes, int, int]
 Read = Callable[[int, memoryview, int], int]
 
 
 class Contents:
-    """Compares files, one after the other; ``spent`` is told of the bytes that were read."""
+    """Compares files, one after the other; ``spent`` is told of the bytes that were read.
+
+    Who reads many small files does so with ``read`` into ``view`` (with RWF_DONTCACHE at once where ``past_cache``),
+    adds to ``unspent`` what was read, and calls `tell` when it is worth it.
+    """
 
     def __init__(self, spent: Callable[[int], None]) -> None:
+        self.past_cache = False  # until a read proves that the kernel can
+        self.unspent = 0
+        self.view = memoryview(bytearray(SCRATCH))
+        self.read: Read = self._first_read
         self._spent = spent
-        self._past_cache = False  # until a read proves that the kernel can
-        self._unspent = 0  # many files are small: told of when it is worth it
-        self._view = memoryview(bytearray(SCRATCH))
-        self._read: Read = self._first_read
-
-    def is_same(self, descriptor: int, buffer: bytes, start: int, size: int) -> bool:
-        """Whether the file starts with those bytes of `buffer`, at most `SCRATCH` of them. Raises OSError."""
-        view = self._view[:size]
-        count = _preadv(descriptor, (view,), 0, RWF_DONTCACHE) if self._past_cache else self._read(descriptor, view, 0)
-        if count != size or not buffer.startswith(view, start):
-            return False
-        self._unspent += size
-        if self._unspent >= SCRATCH:
-            self.tell()
-        return True
 
     def difference(self, descriptor: int, entry: Entry, tape: Tape) -> tuple[str, str] | None:
         """What stands at the first place that differs: in the tar, and in the file.
@@ -51,7 +43,7 @@ class Contents:
 
     def tell(self) -> None:
         """Account for what was read so far."""
-        count, self._unspent = self._unspent, 0
+        count, self.unspent = self.unspent, 0
         self._spent(count)
 
     def _first_read(self, descriptor: int, view: memoryview, offset: int) -> int:
@@ -60,10 +52,10 @@ class Contents:
         except OSError as error:
             if error.errno not in {errno.EOPNOTSUPP, errno.EINVAL}:
                 raise
-            self._read = _read_and_drop
+            self.read = _read_and_drop
             return _read_and_drop(descriptor, view, offset)
-        self._read = _read_past_cache
-        self._past_cache = True
+        self.read = _read_past_cache
+        self.past_cache = True
         return count
 
     def _compare(self, descriptor: int, pieces: Iterator[Piece]) -> tuple[str, str] | None:
@@ -71,8 +63,8 @@ class Contents:
         for buffer, start, end in pieces:
             at = start
             while at < end:
-                view = self._view[: min(SCRATCH, end - at)]
-                count = self._read(descriptor, view, offset)
+                view = self.view[: min(SCRATCH, end - at)]
+                count = self.read(descriptor, view, offset)
                 self._spent(count)
                 if count == 0:
                     return f"{end - at} more bytes at {offset}", "the end of the file"

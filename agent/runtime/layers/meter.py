@@ -1,6 +1,5 @@
 """Accounts in the child for what it reads and for its time on a core, and waits for the parent's leave to go on."""
 
-import threading
 import time
 from collections.abc import Callable
 
@@ -10,26 +9,20 @@ CPU_SECONDS = 0.05
 class Meter:
     """Tells `ask` of the bytes and CPU seconds since the last time, whenever ``quantum`` bytes were read.
 
-    `ask` may wait, and may raise to stop the work; both threads of a comparison then wait for it.
+    `ask` may wait, and may raise to stop the work.
     """
 
     def __init__(self, ask: Callable[[int, float], None], quantum: int) -> None:
         self._ask = ask
         self._quantum = quantum
-        self._lock = threading.Lock()
         self._bytes = 0
         self._cpu = time.process_time()
 
     def spend(self, count: int) -> None:
         """Account for `count` bytes; with 0, only for the time on a core: little may be inflated to much."""
         self._bytes += count
-        if self._is_due(count):
-            with self._lock:
-                if self._is_due(count):
-                    self._ask(*self.rest())
-
-    def _is_due(self, count: int) -> bool:
-        return self._bytes >= self._quantum or (count == 0 and time.process_time() - self._cpu > CPU_SECONDS)
+        if self._bytes >= self._quantum or (count == 0 and time.process_time() - self._cpu > CPU_SECONDS):
+            self._ask(*self.rest())
 
     def rest(self) -> tuple[int, float]:
         """What was not told yet: bytes, and seconds of a core."""

@@ -7,12 +7,14 @@ from agent.runtime.layers.compare import Survey
 from agent.runtime.layers.records import MOST, RANKS, Comparison, Difference, Usage, What
 from agent.runtime.layers.tree import walk
 
+_COUNTED = frozenset((What.MODE, What.OWNER, What.MTIME, What.XATTR))  # each path was there, and nothing else
+
 
 def comparison(survey: Survey, count: Callable[[], Usage]) -> Comparison:
-    """`count` counts the folder anew where it is not what the tar says."""
+    """`count` counts the folder anew where what is in it is not what the tar says."""
     found = list(differences(survey))
     worst = heapq.nsmallest(MOST, found, key=lambda each: (RANKS[each.what], each.path))
-    usage = None if found else survey.exact
+    usage = survey.exact if all(each.what in _COUNTED for each in found) else None
     return Comparison(tuple(worst), len(found), usage or count())
 
 

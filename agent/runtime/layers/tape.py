@@ -45,6 +45,18 @@ class Tape:
             self._left, self._padding = 0, at - self.end
             self.at = self.end
 
+    def more(self, size: int) -> bool:
+        """Have `size` bytes from the next block on at hand, joined to one buffer. False where it cannot be."""
+        rest = self.buffer[self.next_header() :]
+        if self.next_header() > self.end:
+            return False
+        while len(rest) < size and (chunk := next(self._chunks, b"")):
+            rest += chunk
+        self.buffer = rest
+        self.at = self._left = self._padding = 0
+        self.end = len(rest)
+        return size <= self.end
+
     def open_entry(self, size: int) -> None:
         """`size` bytes of data come now."""
         if size < 0:

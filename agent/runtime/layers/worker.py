@@ -4,6 +4,7 @@ It loads nothing that it does not need, so that it starts in a moment and is sma
 it.
 """
 
+import gc
 import json
 import sys
 from typing import BinaryIO
@@ -13,11 +14,10 @@ from agent.runtime.blobs import Stopped
 from agent.runtime.layers import messages
 from agent.runtime.layers.folder import count
 from agent.runtime.layers.job import compare
-from agent.runtime.layers.mend import replace_files
 from agent.runtime.layers.messages import Answer, Task
 from agent.runtime.layers.meter import Meter
 
-SWITCH_SECONDS = 0.0005  # the comparing thread should not keep the inflating one from its next piece for long
+LARGEST = 4 << 20
 
 
 class ParentGone(Exception):  # noqa: N818 - then there is nobody to tell
@@ -40,6 +40,7 @@ def serve(source: BinaryIO, sink: BinaryIO) -> None:
         task = messages.read_task(line)
         sink.write(_answered(task, Meter(ask, task.quantum)))
         sink.flush()
+        gc.collect()  # directories and what is in them know each other
 
 
 def _answered(task: Task, meter: Meter) -> bytes:
@@ -59,11 +60,15 @@ def _work(task: Task, meter: Meter) -> Answer:
         case "compare":
             return compare(task.layer, meter, task.quantum)
         case "replace":
+            from agent.runtime.layers.mend import replace_files  # noqa: PLC0415 - seldom, and each start would pay
+
             return replace_files(task.layer, meter, task.quantum)
 
 
 if __name__ == "__main__":
-    sys.setswitchinterval(SWITCH_SECONDS)
+    gc.freeze()
+    gc.disable()  # it would look through all names that are known, again and again
+    bytes(LARGEST)  # freed at once: so malloc learns to keep pieces of that size, not to map each anew (mallopt(3))
     try:
         serve(sys.stdin.buffer, sys.stdout.buffer)
     except (ParentGone, BrokenPipeError, KeyboardInterrupt):

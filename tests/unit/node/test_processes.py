@@ -49,7 +49,7 @@ def test_a_process_tells_its_arguments_environment_start_and_root() -> None:
     environ = {"HTTPS_PROXY": "http://user:word@proxy:1", "EMPTY": "", "EQUALS": "a=b"}
     with subprocess.Popen(["sleep", "60"], env=environ) as child:
         try:
-            while Path(f"/proc/{child.pid}/comm").read_text() != "sleep\n":  # not become what it is to be yet
+            while Path(f"/proc/{child.pid}/cmdline").read_bytes() != b"sleep\x0060\0":  # not become it yet
                 time.sleep(0.001)
             process = read_process(child.pid)
         finally:
