@@ -60,6 +60,7 @@ class Mender:
         self._settings = settings
         self._eyes = eyes
         self._warn = warn
+        self._warned: set[str] = set()
         self._complain = complain
         self._ledger = Path(settings.state_dir) / "ledger.json"
         self._alone = asyncio.Lock()
@@ -88,9 +89,15 @@ class Mender:
             with Ledger(self._ledger) as ledger, Budget(verify.boot_bytes_per_second) as budget:
                 async with Verifier(store, budget, verify.concurrency) as verifier:
                     tools = self._tools(view, ledger, verifier)
-                    await settle(tools, self._warn)
+                    await settle(tools, self._say)
                     (mended,) = await repair_all(tools, (report,))
                     return mended
+
+    def _say(self, text: str) -> None:
+        """How a debt was paid; of one that stays, once."""
+        if text not in self._warned:
+            self._warned.add(text)
+            self._warn(text)
 
     @property
     def owes(self) -> bool:
@@ -118,7 +125,7 @@ class Mender:
         store = store_of(view.runtime)
         with Ledger(self._ledger) as ledger, Budget(self._settings.verify.boot_bytes_per_second) as budget:
             async with Verifier(store, budget, 1) as verifier:
-                await settle(self._tools(view, ledger, verifier), self._warn)
+                await settle(self._tools(view, ledger, verifier), self._say)
 
     def _tools(self, view: View, ledger: Ledger, verifier: Verifier) -> Tools:
         deadline, in_use = self._settings.probe.deadline, self._settings.repair.in_use

@@ -130,8 +130,10 @@ def test_ctrl_c_ends_a_slow_verification_at_once(agent: Agent, cached: Cached, f
     name = cached(app())
     command = [sys.executable, "-m", "agent", "verify", "--config", str(settings), "--runtime-endpoint", agent.endpoint]
     with subprocess.Popen([*command, name], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        time.sleep(1.5)
-        assert process.poll() is None
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        while not children.read_text():  # it reads as soon as it has one that compares
+            assert process.poll() is None
+            time.sleep(0.05)
         began = time.monotonic()
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=20)
