@@ -55,7 +55,7 @@ def test_a_rebuild_asks_no_registry_and_says_what_it_did(node: Node, cached: Cac
 def test_a_rebuild_that_is_killed_at_any_moment_is_finished_by_the_next_one(node: Node, cached: Cached) -> None:
     name = cached(image(*(filler(12, secrets.token_hex(4)) for _ in range(4))))
     proof = prove(node.containerd, name)
-    for delay in (0.35, 0.5, 0.6, 0.65, 0.7, 0.75, 0.8, 0.9, 1.0, 1.2):
+    for delay in (0.4, 0.6, 0.7, 0.8, 0.9, 1.1):
         os.truncate(next(path for path in _folders(node, name)[0].rglob("*") if path.is_file()), 0)
         process = subprocess.Popen(node.command("repair", name), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         time.sleep(delay)
