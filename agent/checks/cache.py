@@ -19,12 +19,11 @@ from agent.checks.unpacked import UnpackedReader
 from agent.model import Check, Depth, Fault, Finding, Image, Verdict
 from agent.runtime.blobs import Budget
 from agent.runtime.layers.apart import Layers
+from agent.runtime.leases import LEASE_SECONDS
 from agent.runtime.store import Store
 
 S = TypeVar("S")
 T = TypeVar("T")
-
-LEASE_SECONDS = 3600.0
 
 PATIENCE = 1.0
 """Seconds until CRI must have heard of a record."""

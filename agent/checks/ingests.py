@@ -3,8 +3,8 @@
 What a killed pull leaves is normal: the next one goes on where it ended. But it keeps the bytes that are there, so
 wrong ones (a power loss leaves zeros) make every pull fail for ever with "unexpected commit digest". Wrong is what
 proves to be so: all bytes with another digest, a document or a layer that begins as none can, a gzip that does not
-inflate, bytes that the file system says were never written (a hole; containerd writes from the start to the end). Other
-wrong bytes in a part of a layer cannot be told from right ones before a pull fails on them.
+inflate, bytes that ext4 says were never written (a hole; containerd writes from the start to the end). Other wrong
+bytes in a part of a layer cannot be told from right ones before a pull fails on them.
 """
 
 import asyncio
@@ -18,6 +18,7 @@ from agent.causes import Cause
 from agent.model import Check, Fault, Finding, Verdict
 from agent.runtime.blobs import Budget, Stopped, chunks_of
 from agent.runtime.content import Ingest
+from agent.runtime.layout import is_ext4
 from agent.runtime.store import Store
 
 DOCUMENTS = ("manifest-", "index-", "config-")
@@ -59,7 +60,7 @@ def _fault(path: Path, ingest: Ingest, budget: Budget, seen: Callable[[int], Non
 def _examine(path: Path, ingest: Ingest, budget: Budget, seen: Callable[[int], None]) -> None:
     """Raises `Fault` (``ingest_stuck``) for bytes that are wrong for sure."""
     hasher = hashlib.sha256()
-    size, wrong = 0, "part of it was never written to the disk" if _has_hole(path) else ""
+    size, wrong = 0, "part of it was never written to the disk" if is_ext4(path) and _has_hole(path) else ""
     for number, chunk in enumerate(_told(path, budget, seen)):
         if not number:
             check = _beginning(ingest, bytes(chunk[:BLOCK]))

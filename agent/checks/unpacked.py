@@ -22,7 +22,7 @@ from agent.runtime.blobs import Stopped
 from agent.runtime.channel import Absent
 from agent.runtime.layers.apart import Layers
 from agent.runtime.layers.records import Comparison, Layer, Usage
-from agent.runtime.layout import counts_blocks
+from agent.runtime.layout import is_ext4
 from agent.runtime.store import Store
 
 SHOWN = 10
@@ -184,7 +184,7 @@ class UnpackedReader:
             if fault.cause is not Cause.SNAPSHOT_MISSING:
                 raise
             return (_gone(image, each.layer),)
-        less = counted.bytes < recorded.bytes and counts_blocks(folder)
+        less = counted.bytes < recorded.bytes and is_ext4(folder)
         if not recorded.inodes or (counted.inodes == recorded.inodes and not less):
             return ()
         detail = f"layer {each.layer.digest} was unpacked to {_usage(recorded)}, of which {_usage(counted)} are there"

@@ -12,10 +12,9 @@ from agent.checks.cache import Verifier
 from agent.model import OVERLAYFS, Check, Depth, Fault, Finding, Image, Verdict
 from agent.plan import Means, plan_repair
 from agent.runtime.anatomy import Anatomy
+from agent.runtime.leases import LEASE_SECONDS
 from agent.runtime.store import Store
 from agent.runtime.unpack import drop, unpack
-
-LEASE_SECONDS = 3600.0
 
 
 @dataclass(frozen=True, slots=True)

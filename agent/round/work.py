@@ -29,6 +29,7 @@ from agent.runtime.content import BlobInfo
 from agent.runtime.layers.records import Layer
 from agent.runtime.layers.replace import forget_replaced
 from agent.runtime.layout import disk_faults
+from agent.runtime.leases import LEASE_SECONDS
 from agent.runtime.replace import Download, add, forget_bad_files
 from agent.runtime.replace import replace as replace_blob
 
@@ -36,7 +37,6 @@ REPAIR = "repair"
 RESERVE = 0.05
 """Share of the file system that a mended blob may not take."""
 
-LEASE_SECONDS = 3600.0
 UNPACKING = frozenset({"rebuild", "unpack"})
 UNCOMPRESSED, SOURCE = "containerd.io/uncompressed", "containerd.io/distribution.source."
 

@@ -65,9 +65,11 @@ def disk_faults() -> Iterator[None]:
         raise Fault(_CAUSES.get(error.errno or 0, Cause.UNKNOWN), detail) from None
 
 
-def counts_blocks(folder: Path) -> bool:
-    """Whether the blocks of a file are the same whenever they are counted: on ext4, as measured; others compress, or
-    reserve ahead of a write."""
+def is_ext4(folder: Path) -> bool:
+    """Whether what the file system says of a file's blocks and holes can be believed, as measured on ext4.
+
+    Others compress, reserve ahead of a write, or make holes of zeros that were written (ZFS).
+    """
     answer = (ctypes.c_long * 32)()  # struct statfs begins with f_type (statfs(2))
     failed = ctypes.CDLL(None, use_errno=True).statfs(bytes(folder), ctypes.byref(answer))
     return not failed and answer[0] == EXT4_SUPER_MAGIC

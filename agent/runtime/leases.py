@@ -13,6 +13,8 @@ from agent.rpc.leases_pb2_grpc import LeasesStub
 from agent.runtime.channel import Absent, ask
 
 PREFIX = "node-agent-"
+LEASE_SECONDS = 3600.0
+"""How long a lease outlives a process that was killed: until then the kubelet's collection frees nothing of it."""
 
 
 class Leases:

@@ -60,6 +60,12 @@ MEMBERS = gzip.compress(TAR[:1000]) + gzip.compress(TAR[1000:])
 DOCUMENT = b'{"schemaVersion": 2, "layers": []}'
 
 
+@pytest.fixture(autouse=True)
+def _on_ext4(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever the tests' own folder is."""
+    monkeypatch.setattr(ingests, "is_ext4", lambda _: True)
+
+
 def look(folder: Path, kind: str, blob: bytes, data: bytes) -> tuple[str, ...]:
     store = cast("Store", Unfinished(folder, kind, blob, data))
     found = asyncio.run(ingests.findings(store, Budget(None), lambda _: None))
@@ -119,3 +125,10 @@ def test_a_bomb_takes_no_memory(tmp_path: Path) -> None:
     packer = zlib.compressobj(9, zlib.DEFLATED, 31)
     bomb = b"".join(packer.compress(b"\0" * (1 << 20)) for _ in range(200)) + packer.flush()
     assert look(tmp_path, "layer", bomb + b"x", bomb) == ()
+
+
+def test_holes_are_not_believed_where_a_file_system_makes_them_of_zeros(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ingests, "is_ext4", lambda _: False)
+    assert look(tmp_path, "layer", TAR, TAR[:40_960] + HOLE) == ()
