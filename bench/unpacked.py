@@ -26,7 +26,6 @@ from bench.node import COMMAND, Node, node
 from bench.processes import cpu_of, descendants, rss_of
 from bench.promise import Promise
 from stage.images import MIB, Layer, image, layer
-from stage.namespaces import StageError
 
 ROUNDS = 3
 SMALL, SMALL_LAYERS = 6_000, 7  # files of 16 KiB on average
@@ -166,8 +165,7 @@ def _unpacked(made: Node, name: str) -> list[Unpacked]:
     manifest = json.loads(made.containerd.blob(target).read_bytes())
     top = next(line.split()[0] for line in _tops(made))
     (mount,) = json.loads(made.containerd.ctr("snapshots", "view", "--mounts", "bench", top))
-    with contextlib.suppress(StageError):  # nothing holds it: containerd's collector may have been quicker
-        made.containerd.ctr("snapshots", "remove", "bench")
+    made.containerd.drop_view("bench")
     lower = next(each for each in mount["Options"] if each.startswith("lowerdir=")).removeprefix("lowerdir=")
     blobs = [made.containerd.blob(each["digest"]) for each in manifest["layers"]]
     return [Unpacked(*pair) for pair in zip(blobs, map(Path, reversed(lower.split(":"))), strict=True)]

@@ -159,6 +159,14 @@ class Containerd:
             raise StageError(f"ctr {' '.join(arguments)}: {done.stderr.strip()}")
         return done.stdout
 
+    def drop_view(self, key: str) -> None:
+        """Remove a view that nothing holds, unless containerd's collector was quicker."""
+        try:
+            self.ctr("snapshots", "remove", key)
+        except StageError as error:
+            if "not found" not in str(error):
+                raise
+
     def hosts(self, registry: str, toml: str) -> Path:
         """Write a registry's ``hosts.toml``; its folder is ``host``, ``host_port_`` or ``_default``."""
         folder = self.hosts_folder(registry)

@@ -1,6 +1,5 @@
 """Layers that a real containerd has unpacked, and what stands in their directories: told without the product's code."""
 
-import contextlib
 import gzip
 import hashlib
 import io
@@ -16,7 +15,6 @@ from agent.runtime.layers.records import Layer
 from stage.containerd import Containerd
 from stage.images import Layer as Blob
 from stage.images import digest, image
-from stage.namespaces import StageError
 from stage.registries import Registry
 
 Entry = tuple[tarfile.TarInfo, bytes]
@@ -83,8 +81,7 @@ def snapshot_directories(containerd: Containerd, chain: str) -> list[Path]:
     """Of a chain of layers, the top first."""
     key = f"look-{secrets.token_hex(4)}"
     told = containerd.ctr("snapshots", "view", "--mounts", key, chain)
-    with contextlib.suppress(StageError):  # nothing holds it: containerd's collector may have been quicker
-        containerd.ctr("snapshots", "rm", key)
+    containerd.drop_view(key)
     (mount,) = json.loads(told)
     lower = [option.removeprefix("lowerdir=") for option in mount["Options"] if option.startswith("lowerdir=")]
     return [Path(each) for each in (lower[0].split(":") if lower else [mount["Source"]])]
