@@ -60,12 +60,21 @@ def _cut_off(
     reference = f"{server.name}/{repository}:1"
     with pulling(containerd, reference):
         data = await_partial(containerd, built)
+        _await_rest(containerd)
         containerd.kill()
     befall(data)
     age(data, AN_HOUR)
     server.routes = routes
     containerd.start()
     return reference
+
+
+def _await_rest(containerd: Containerd) -> None:
+    """Wait until nothing is unpacked: a kill just then leaves a directory without a record, which is another fault."""
+    before = ""
+    while (now := containerd.ctr("snapshots", "list")) != before:
+        before = now
+        time.sleep(0.3)
 
 
 @contextlib.contextmanager

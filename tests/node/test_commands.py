@@ -129,7 +129,11 @@ def test_ctrl_c_ends_a_slow_verification_at_once(agent: Agent, cached: Cached, f
     settings.write_text("verify: {bytes_per_second: 64KiB}\n")
     name = cached(app())
     command = [sys.executable, "-m", "agent", "verify", "--config", str(settings), "--runtime-endpoint", agent.endpoint]
-    with subprocess.Popen([*command, name], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    # whoever starts the tests in the background has Ctrl-C ignored for all that they start
+    heed = ["env", "--default-signal=INT"]
+    with subprocess.Popen(
+        [*heed, *command, name], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
         while not children.read_text():  # it reads as soon as it has one that compares
             assert process.poll() is None
